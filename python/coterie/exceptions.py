@@ -1,0 +1,159 @@
+"""What can go wrong, and what to do about it.
+
+::
+
+    CoterieError
+    ├─ ConfigError(ValueError)            a setting is wrong; nothing was started
+    ├─ RequestError                       refused; nothing changed
+    │  ├─ EmptyRingError                  a ring without nodes was asked for an owner
+    │  ├─ UnknownNodeError(KeyError)      .node is not here
+    │  └─ NoBackendError                  .reasons says why each backend was passed over
+    └─ InternalError                      ours: please report
+
+Each class says who erred and whether anything changed. All of them can be pickled, with their fields,
+so they survive the way back from a worker process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+__all__ = [
+    "ConfigError",
+    "CoterieError",
+    "EmptyRingError",
+    "InternalError",
+    "NoBackendError",
+    "RequestError",
+    "UnknownNodeError",
+]
+
+
+class CoterieError(Exception):
+    """Base of all errors that Coterie raises on purpose.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> try:
+    ...     coterie.ConsistentHash([]).get("key")
+    ... except coterie.CoterieError as error:
+    ...     print(type(error).__name__)
+    EmptyRingError
+    """
+
+    def __init__(self, message: str = "", **fields: Any) -> None:
+        super().__init__(message)
+        self.__dict__.update(fields)
+
+    def __str__(self) -> str:
+        # KeyError, a base of some of these, would print the message in quotes.
+        return str(self.args[0]) if self.args else ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+
+def _rebuild(kind: type[CoterieError], args: tuple[Any, ...], fields: dict[str, Any]) -> CoterieError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
+
+class ConfigError(CoterieError, ValueError):
+    """A setting is wrong; nothing was started and nothing changed. Correct it and call again.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> coterie.ConsistentHash(["a", "a"])
+    Traceback (most recent call last):
+        ...
+    coterie.exceptions.ConfigError: two nodes are named 'a'; names must differ
+    """
+
+
+class RequestError(CoterieError):
+    """A request was refused; nothing changed.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> issubclass(coterie.NoBackendError, coterie.RequestError)
+    True
+    """
+
+
+class EmptyRingError(RequestError):
+    """A ring without nodes was asked for an owner. Add a node first.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> coterie.ConsistentHash([]).get("key")
+    Traceback (most recent call last):
+        ...
+    coterie.exceptions.EmptyRingError: the ring has no nodes; add one with add_node
+    """
+
+
+class UnknownNodeError(RequestError, KeyError):
+    """A node or backend was named that is not here; nothing changed.
+
+    Attributes
+    ----------
+    node : object
+        What was named.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> try:
+    ...     coterie.ConsistentHash(["a"]).remove_node("b")
+    ... except KeyError as error:
+    ...     print(error.node)
+    b
+    """
+
+    node: Hashable
+
+    def __init__(self, message: str = "", *, node: Hashable = None) -> None:
+        super().__init__(message, node=node)
+
+
+class NoBackendError(RequestError):
+    """No backend may take the request; nothing was counted.
+
+    Attributes
+    ----------
+    reasons : dict
+        For each backend, why it was passed over. Empty when the balancer has no backends at all.
+
+    Examples
+    --------
+    >>> from coterie.balance import RoundRobin, Trusted
+    >>> balancer = Trusted(RoundRobin(["a"]), require={"tls": True}, labels={"a": {"tls": False}})
+    >>> try:
+    ...     balancer.pick()
+    ... except coterie.NoBackendError as error:
+    ...     print(error.reasons)
+    {'a': "label 'tls' is False, not True"}
+    """
+
+    reasons: dict[Hashable, str]
+
+    def __init__(self, message: str = "", *, reasons: Mapping[Hashable, str] | None = None) -> None:
+        super().__init__(message, reasons=dict(reasons or {}))
+
+
+class InternalError(CoterieError):
+    """A bug of ours: please report it with the message. The object that raised it should not be used again.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> issubclass(coterie.InternalError, RuntimeError)
+    False
+    """

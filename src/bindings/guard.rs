@@ -1,0 +1,47 @@
+//! Where locks are taken, and where panics end.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, TryLockError};
+
+use pyo3::prelude::*;
+
+use super::errors;
+
+/// Runs `body` under `lock`, and never waits for the lock while attached to the interpreter.
+///
+/// A thread that holds the interpreter and waits for a lock, while the lock's owner waits for the interpreter
+/// (to log, to drop an object), hangs both. So a free lock is taken as it is, which costs nanoseconds; a taken
+/// one is waited for while detached. `body` must not call Python: what it has to say leaves as its result.
+pub(super) fn with<T: Send, R: Send>(
+    py: Python<'_>,
+    lock: &Mutex<T>,
+    body: impl FnOnce(&mut T) -> R + Send,
+) -> PyResult<R> {
+    match lock.try_lock() {
+        Ok(mut held) => Ok(body(&mut held)),
+        Err(TryLockError::WouldBlock) => {
+            py.detach(|| lock.lock().map(|mut held| body(&mut held)).map_err(|_| ())).map_err(|()| poisoned())
+        }
+        Err(TryLockError::Poisoned(_)) => Err(poisoned()),
+    }
+}
+
+/// Runs `body`; a panic in it becomes `InternalError` and not `PanicException`, which `except Exception` misses.
+#[inline]
+pub(super) fn shielded<T>(body: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    // What a panic left half done stays behind a poisoned lock, so nothing broken can be seen afterwards.
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| Err(errors::internal(&message(&*payload))))
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+fn poisoned() -> PyErr {
+    errors::internal("an earlier call panicked and left this object unfinished")
+}

@@ -1,0 +1,22 @@
+//! Coterie: the building blocks of distributed systems.
+//!
+//! ```text
+//!  python/coterie/   types, docs, defaults: no algorithms
+//!  ─────────────────────────────────────────────────────────
+//!  bindings/         the one place that names PyO3 (feature `python`)
+//!  ─────────────────────────────────────────────────────────
+//!  balance/          requests → backends
+//!  ring/             keys → nodes
+//!  random  time      seeded randomness, instants that are handed in
+//! ```
+//!
+//! Everything but `bindings` is pure: it reads no clock, opens no file, spawns nothing, and draws randomness
+//! only from a seed. `tests/rust/architecture.rs` holds the `use crate::…` lines to that picture.
+
+pub mod balance;
+pub mod random;
+pub mod ring;
+pub mod time;
+
+#[cfg(feature = "python")]
+mod bindings;
