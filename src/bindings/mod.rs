@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _coterie {
     #[pymodule_export]
-    use super::provoke_panic;
+    use super::{provoke_panic, version};
 
     #[pymodule_init]
     fn init() {
@@ -24,4 +24,10 @@ mod _coterie {
 #[pyfunction]
 fn provoke_panic() -> PyResult<()> {
     guard::shielded(|| panic!("provoked by a test"))
+}
+
+/// The version of the crate and of the package: they are one.
+#[pyfunction]
+fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
 }
