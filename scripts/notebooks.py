@@ -31,7 +31,9 @@ def main() -> str | None:
         print(f"{path}: {len(executed.cells)} cells")
     print(f"notebooks: {len(paths)} run")
     if changed:
-        return "\n".join([*changed, "another story than the committed one: look, then `make write-notebooks`"])
+        return "\n".join(
+            [*changed, "another story than the committed one: look, then `make write-notebooks`"]
+        )
     return None
 
 
@@ -42,7 +44,10 @@ def execute(path: Path) -> Any:
     ).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # time stamps
-    notebook.metadata = {"kernelspec": notebook.metadata.get("kernelspec", {}), "language_info": {"name": "python"}}
+    notebook.metadata = {
+        "kernelspec": notebook.metadata.get("kernelspec", {}),
+        "language_info": {"name": "python"},
+    }
     return notebook
 
 

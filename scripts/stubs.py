@@ -30,11 +30,20 @@ def main() -> str | None:
 
 def generate() -> str:
     scripts = Path(sysconfig.get_path("scripts"))
+    # The profile of the wheel, so that nothing is compiled for this alone.
+    profile = ["--locked", "--profile", "release"]
     with tempfile.TemporaryDirectory() as folder:
-        # The profile of the wheel, so that nothing is compiled for this alone.
         subprocess.run(
-            [scripts / "maturin", "generate-stubs", "--quiet", "--locked", "--profile", "release"]
-            + ["--interpreter", sys.executable, "--out", folder],
+            [
+                scripts / "maturin",
+                "generate-stubs",
+                "--quiet",
+                *profile,
+                "--interpreter",
+                sys.executable,
+                "--out",
+                folder,
+            ],
             check=True,
         )
         (stub,) = Path(folder).rglob("_coterie*.pyi")

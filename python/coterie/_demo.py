@@ -92,7 +92,14 @@ def pickers() -> Iterator[str | Table]:
         picked, waits = simulate(build(clock), clock, seconds=60)
         waits.sort()
         shares = [f"{picked[backend] / len(waits):.0%}" for backend in SERVICE]
-        rows.append([title, *shares, f"{waits[len(waits) // 2] * 1e3:.0f} ms", f"{waits[len(waits) * 99 // 100] * 1e3:.0f} ms"])
+        rows.append(
+            [
+                title,
+                *shares,
+                f"{waits[len(waits) // 2] * 1e3:.0f} ms",
+                f"{waits[len(waits) * 99 // 100] * 1e3:.0f} ms",
+            ]
+        )
     yield (
         f"{REQUESTS_PER_SECOND} requests a second for a minute, three backends that need "
         f"{', '.join(f'{seconds * 1e3:.0f}' for seconds in SERVICE.values())} ms a request, one request at a time each."
@@ -113,7 +120,7 @@ PICKERS: list[tuple[str, Callable[[SimulatedClock], Picker]]] = [
 
 
 def simulate(picker: Picker, clock: SimulatedClock, *, seconds: int) -> tuple[Counter[str], list[float]]:
-    """Requests at even distances, a queue before each backend; how often each was picked, and each request's wait."""
+    """Requests at even distances, a queue before each backend: how often each was picked, how long each waited."""
     free_at = dict.fromkeys(SERVICE, 0.0)
     running: list[tuple[float, str, float]] = []
     picked: Counter[str] = Counter()
@@ -143,7 +150,7 @@ def run(*, plain: bool = False) -> None:
         show(f"\n{number}. {(chapter.__doc__ or '').splitlines()[0]}\n")
         for said in chapter():
             show(said)
-    show("\nNext: python -c \"import coterie; help(coterie.ConsistentHash)\"")
+    show('\nNext: python -c "import coterie; help(coterie.ConsistentHash)"')
 
 
 def _print_plainly(said: str | Table) -> None:
@@ -151,10 +158,10 @@ def _print_plainly(said: str | Table) -> None:
         print(said)
         return
     lines = [said.columns, *([_text(cell) for cell in row] for row in said.rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(said.columns))]
-    for line in lines:
-        first, *others = (cell.ljust(width) if not column else cell.rjust(width) for column, (cell, width) in enumerate(zip(line, widths, strict=True)))
-        print("  " + "  ".join([first, *others]).rstrip())
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *others in lines:
+        numbers = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        print("  " + "  ".join([first.ljust(widths[0]), *numbers]).rstrip())
 
 
 def _rich_printer() -> Callable[[str | Table], None] | None:

@@ -45,7 +45,9 @@ def test_docstring(example: doctest.DocTest) -> None:
     assert results.attempted > 0
 
 
-@pytest.mark.parametrize(("place", "code"), blocks(), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("place", "code"), blocks(), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_page(place: str, code: CodeType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Each block stands alone, as a reader would copy it, and leaves nothing behind.
     monkeypatch.chdir(tmp_path)

@@ -33,7 +33,9 @@ def test_every_public_name_is_documented_with_an_example(public_module: ModuleTy
 def test_every_error_can_be_caught_from_the_package() -> None:
     names = coterie.exceptions.__all__
     assert len(names) >= 7
-    assert not [name for name in names if getattr(coterie, name, None) is not getattr(coterie.exceptions, name)]
+    assert not [
+        name for name in names if getattr(coterie, name, None) is not getattr(coterie.exceptions, name)
+    ]
 
 
 def test_the_guard_sees_compiled_names() -> None:

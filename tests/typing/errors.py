@@ -19,7 +19,10 @@ def describe(error: coterie.CoterieError) -> str:
 
 
 def rebuild() -> list[coterie.RequestError]:
-    return [coterie.UnknownNodeError("unknown", node=3), coterie.NoBackendError("none", reasons={"a": "down"})]
+    return [
+        coterie.UnknownNodeError("unknown", node=3),
+        coterie.NoBackendError("none", reasons={"a": "down"}),
+    ]
 
 
 def refuse() -> None:
