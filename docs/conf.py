@@ -18,7 +18,7 @@ html_theme = "furo"
 html_title = f"Coterie {release}"
 
 # Methods of compiled classes are documented where they are written, and inherited by the public class.
-autodoc_default_options = {"members": True, "inherited-members": "BaseException", "show-inheritance": True}
+CLASS_OPTIONS = "   :members:\n   :inherited-members: BaseException\n   :show-inheritance:\n"
 autodoc_typehints = "signature"
 numpydoc_show_class_members = False  # autodoc lists them already
 
@@ -36,13 +36,14 @@ def write_reference(_app: Any) -> None:
         # What a package only hands on is documented where it lives.
         own = [member for member in module.__all__ if home(getattr(module, member), module.__name__) == name]
         handed_on = sorted(set(module.__all__) - set(own))
-        text = f"{name}\n{'=' * len(name)}\n\n.. automodule:: {name}\n   :no-members:\n\n"
+        text = f"{name}\n{'=' * len(name)}\n\n.. automodule:: {name}\n\n"
         if handed_on:
             text += "Also here: " + ", ".join(f":py:obj:`{member}`" for member in handed_on) + ".\n\n"
         for member in own:
             thing = getattr(module, member)
             kind = "exception" if is_error(thing) else "class" if inspect.isclass(thing) else "function"
-            text += f".. auto{kind if callable(thing) else 'data'}:: {name}.{member}\n\n"
+            text += f".. auto{kind if callable(thing) else 'data'}:: {name}.{member}\n"
+            text += f"{CLASS_OPTIONS if inspect.isclass(thing) else ''}\n"
         (pages / f"{name}.rst").write_text(text, encoding="utf-8")
     print(f"reference: {len(public)} modules")
 

@@ -20,6 +20,8 @@ def main() -> str | None:
     parser.add_argument("--write", action="store_true")
     write = parser.parse_args().write
     paths = sorted(FOLDER.glob("*.ipynb"))
+    if not paths:
+        return f"no notebooks in {FOLDER}/: this looks in the wrong place"
     changed = []
     for path in paths:
         committed = nbformat.read(path, as_version=4)
