@@ -51,11 +51,12 @@ def ring() -> Iterator[str | Table]:
     rows = [[node, *(count.get(node, "–") for count in counts)] for node in [*nodes, "cache-6"]]
     yield Table(["node", "at first", "cache-6 added", "cache-2 removed"], rows)
 
-    to_new = sum(old != new for old, new in zip(first, second, strict=True))
-    from_old = sum(old != new for old, new in zip(second, third, strict=True))
+    arrived = [new for old, new in zip(first, second, strict=True) if old != new]
+    left = [old for old, new in zip(second, third, strict=True) if old != new]
     yield (
-        f"Adding cache-6 moved {to_new / len(keys):.1%} of the keys (a fair share is {1 / 6:.1%}), all of them to it. "
-        f"Removing cache-2 moved {from_old / len(keys):.1%}, all of them its own."
+        f"Adding cache-6 moved {len(arrived):,} keys, {arrived.count('cache-6'):,} of them to cache-6; "
+        f"a fair share is {len(keys) // 6:,}. "
+        f"Removing cache-2 moved {len(left):,}, {left.count('cache-2'):,} of them its own."
     )
     # The naive way, `hash(key) % nodes`, for comparison: a key stays when both remainders agree.
     stay = sum(number % 5 == number % 6 for number in range(len(keys)))
