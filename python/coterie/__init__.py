@@ -1,5 +1,13 @@
 """The building blocks of distributed systems, inside your own Python processes."""
 
-from coterie.exceptions import CoterieError
+from coterie.exceptions import (
+    ConfigError,
+    CoterieError,
+    EmptyRingError,
+    InternalError,
+    NoBackendError,
+    RequestError,
+    UnknownNodeError,
+)
 
-__all__ = ["CoterieError"]
+__all__ = ["ConfigError", "CoterieError", "EmptyRingError", "InternalError", "NoBackendError", "RequestError", "UnknownNodeError"]
