@@ -1,0 +1,3 @@
+//! One binary for all Rust tests: it links once.
+
+mod balance;
