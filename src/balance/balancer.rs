@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::{Healthy, Outcome, Policy, Request, Slot, Stateless, Trusted};
+use super::{Healthy, Outcome, Placement, Policy, Request, Slot, Stateless, Trusted};
 use crate::time::Instant;
 
 /// The layers that a caller looks through, as indices from [`Balancer::trust`] and [`Balancer::watch`].
@@ -286,6 +286,11 @@ impl Balancer {
             backend.weight = weight;
             self.policy.weigh(slot, weight);
         }
+    }
+
+    /// Tells a policy that places by key where keys belong from now on.
+    pub fn place(&mut self, placement: Placement) {
+        self.policy.place(placement);
     }
 
     /// No new requests for `slot` from here on; [`Balancer::settle`] ends it when its last one has ended. Between

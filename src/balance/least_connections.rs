@@ -14,6 +14,8 @@ use crate::time::Instant;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Load {
     open: Vec<Open>,
+    /// How full each slot would be with one more request, for its weight: what choices compare, kept ready.
+    after_next: Vec<f64>,
     /// Failed requests with the pick at which they leave the count, in that order.
     held: VecDeque<(u64, Slot)>,
     picks: u64,
@@ -32,10 +34,13 @@ const HOLD: u64 = 8;
 impl Load {
     pub(super) fn weigh(&mut self, slot: Slot, weight: f64) {
         cell(&mut self.open, slot).inverse_weight = 1.0 / weight;
+        cell(&mut self.after_next, slot);
+        self.recount(slot);
     }
 
     pub(super) fn forget(&mut self, slot: Slot) {
         *cell(&mut self.open, slot) = Open::default();
+        *cell(&mut self.after_next, slot) = 0.0;
         self.held.retain(|&(_, held)| held != slot);
     }
 
@@ -56,13 +61,13 @@ impl Load {
     /// How full `slot` would be with one more request, for its weight.
     #[inline]
     pub(super) fn after_next(&self, slot: Slot) -> f64 {
-        let open = &self.open[slot as usize];
-        f64::from(open.count + 1) * open.inverse_weight
+        self.after_next[slot as usize]
     }
 
     #[inline]
     pub(super) fn take(&mut self, slot: Slot) {
         self.open[slot as usize].count += 1;
+        self.recount(slot);
     }
 
     #[inline]
@@ -78,6 +83,13 @@ impl Load {
         // An end without a beginning (`done` without `pick`) is the caller's slip, not a negative load.
         let count = &mut self.open[slot as usize].count;
         *count = count.saturating_sub(1);
+        self.recount(slot);
+    }
+
+    #[inline]
+    fn recount(&mut self, slot: Slot) {
+        let open = &self.open[slot as usize];
+        self.after_next[slot as usize] = f64::from(open.count + 1) * open.inverse_weight;
     }
 }
 
@@ -103,10 +115,11 @@ impl Policy for LeastConnections {
         let (mut least, mut chosen) = (f64::INFINITY, 0);
         // Two plain loops instead of one modulo for each candidate.
         for range in [first..candidates.len(), 0..first] {
-            for position in range {
-                let load = self.load.after_next(candidates[position]);
+            let offset = range.start;
+            for (step, &slot) in candidates[range].iter().enumerate() {
+                let load = self.load.after_next(slot);
                 if load < least {
-                    (least, chosen) = (load, position);
+                    (least, chosen) = (load, offset + step);
                 }
             }
         }

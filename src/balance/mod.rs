@@ -16,6 +16,7 @@
 
 mod alias;
 mod balancer;
+mod hashed;
 
 mod healthy;
 mod least_connections;
@@ -29,6 +30,7 @@ mod weighted_round_robin;
 pub use alias::Alias;
 pub use balancer::{Balancer, Counters, Event, LeaseId, NoBackend, Refusal, SlotState, View};
 
+pub use hashed::{BoundedHashed, Hashed, NOWHERE, Placement, Places};
 pub use healthy::{HealthSettings, Healthy};
 pub use least_connections::LeastConnections;
 pub use peak_ewma::PeakEwma;

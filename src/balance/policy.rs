@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Slot, Stateless};
+use super::{Placement, Slot, Stateless};
 use crate::ring::Key;
 use crate::time::Instant;
 
@@ -42,6 +42,9 @@ pub trait Policy: Debug + Send {
 
     /// A request that was picked for `slot` has ended.
     fn done(&mut self, now: Instant, slot: Slot, outcome: Outcome);
+
+    /// For policies that place by key: where keys belong from now on.
+    fn place(&mut self, _placement: Placement) {}
 
     /// Whether `pick` and `done` look at the time.
     fn timed(&self) -> bool {
