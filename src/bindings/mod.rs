@@ -4,6 +4,7 @@
 
 mod errors;
 mod guard;
+mod ring;
 
 use pyo3::prelude::*;
 
@@ -12,6 +13,8 @@ use pyo3::prelude::*;
 mod _coterie {
     #[pymodule_export]
     use super::provoke_panic;
+    #[pymodule_export]
+    use super::ring::PyRing;
 
     #[pymodule_init]
     fn init() {
