@@ -5,6 +5,7 @@
 mod balance;
 mod errors;
 mod guard;
+mod ring;
 
 use pyo3::prelude::*;
 
@@ -15,6 +16,8 @@ mod _coterie {
     use super::balance::{Balancer, Lease};
     #[pymodule_export]
     use super::provoke_panic;
+    #[pymodule_export]
+    use super::ring::PyRing;
 
     #[pymodule_init]
     fn init() {
