@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BackendStats",
     "Balancer",
+    "Hashed",
     "Healthy",
     "LeastConnections",
     "Lease",
@@ -757,6 +758,69 @@ class PeakEwma(Balancer[Backend]):
         return balancer
 
 
+class Hashed(Balancer[Backend]):
+    """The owner of the request's key on a ring; while it is out, the next node that is not.
+
+    Parameters
+    ----------
+    ring : coterie.ring.Ring
+        Any ring; its nodes are the backends. The balancer works on a copy of its own: change that one through
+        :meth:`~Balancer.add` and :meth:`~Balancer.remove`.
+    clock : callable, optional
+        Seconds as a float; what leases are timed by. The machine's monotonic clock by default.
+
+    Notes
+    -----
+    Requests of one key stay together, and few of them move when a backend comes, goes, or is set aside by a
+    layer. On a :class:`~coterie.ring.BoundedLoad` a pick fills its node until :meth:`~Balancer.done`, and a full
+    node passes the key on; on all other rings a pick takes no lock.
+
+    Examples
+    --------
+    >>> from coterie.balance import Hashed
+    >>> from coterie.ring import ConsistentHash
+    >>> ring = ConsistentHash(["a", "b", "c"])
+    >>> balancer = Hashed(ring)
+    >>> balancer.pick("user:42") == balancer.pick("user:42") == ring.get("user:42")
+    True
+    """
+
+    _ring: Ring[Backend]
+
+    def __new__(cls, ring: Ring[Backend], *, clock: Clock | None = None) -> Self:
+        ring = ring.copy()
+        balancer = super().__new__(cls, "hashed", ring=ring, clock=clock)
+        balancer._ring = ring
+        for node, weight in ring.weights.items():
+            balancer._insert(node, weight, True)
+        balancer._place(ring)
+        return balancer
+
+    def add(self, backend: Backend, weight: float = 1, *, labels: Labels | None = None) -> None:
+        if labels is not None:
+            raise ConfigError("labels are for Trusted; no layer here looks at them")
+        self._ring.add_node(backend, self._checked_weight(backend, weight))
+        self._insert(backend, weight, False)
+        self._place(self._ring)
+
+    def set_weight(self, backend: Backend, weight: float) -> None:
+        weight = self._checked_weight(backend, weight)
+        before = self._ring.weights.get(backend, 1.0)
+        self._ring.remove_node(backend)
+        try:
+            self._ring.add_node(backend, weight)
+        except ConfigError:
+            self._ring.add_node(backend, before)
+            raise
+        self._weigh(backend, weight)
+        self._place(self._ring)
+
+    def remove(self, backend: Backend, *, drain: bool = True) -> None:
+        self._ring.remove_node(backend)
+        self._place(self._ring)
+        self._discard(backend, drain)
+
+
 class _Layer(Balancer[Backend]):
     """A balancer over another one, which goes on working, with the same backends and counts."""
 
@@ -772,6 +836,9 @@ class _Layer(Balancer[Backend]):
 
     def set_weight(self, backend: Backend, weight: float) -> None:
         self._below.set_weight(backend, weight)
+
+    def remove(self, backend: Backend, *, drain: bool = True) -> None:
+        self._below.remove(backend, drain=drain)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._below!r})"

@@ -133,6 +133,7 @@ class NoBackendError(RequestError):
 
     Examples
     --------
+    >>> import coterie
     >>> from coterie.balance import RoundRobin, Trusted
     >>> balancer = Trusted(RoundRobin(["a"]), require={"tls": True}, labels={"a": {"tls": False}})
     >>> try:

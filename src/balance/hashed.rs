@@ -127,7 +127,8 @@ impl Policy for BoundedHashed {
 
     fn pick(&mut self, request: Request<'_>, candidates: &[Slot]) -> Option<Slot> {
         let (ring, key) = (&self.ring, request.key?);
-        let slot = first_candidate(&self.slots, candidates, ring.owner(key), |count| ring.several(key, count))?;
+        let slot =
+            first_candidate(&self.slots, candidates, ring.owner(key), |count| ring.several(key, count))?;
         if let Some(position) = self.position(slot) {
             self.ring.charge(position);
         }

@@ -17,7 +17,6 @@
 mod alias;
 mod balancer;
 mod hashed;
-
 mod healthy;
 mod least_connections;
 mod peak_ewma;
@@ -29,7 +28,6 @@ mod weighted_round_robin;
 
 pub use alias::Alias;
 pub use balancer::{Balancer, Counters, Event, LeaseId, NoBackend, Refusal, SlotState, View};
-
 pub use hashed::{BoundedHashed, Hashed, NOWHERE, Placement, Places};
 pub use healthy::{HealthSettings, Healthy};
 pub use least_connections::LeastConnections;

@@ -12,11 +12,12 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use super::ring::{PyRing, Standing, read_key};
 use super::{errors, guard};
 use crate::balance::{
-    self, Counters, Event, HealthSettings, Healthy, LeaseId, LeastConnections, NoBackend, Outcome, PeakEwma,
-    Policy, RandomChoice, Refusal, Request, RoundRobin, Slot, Stateless, TwoChoices, View, WeightedRandom,
-    WeightedRoundRobin,
+    self, BoundedHashed, Counters, Event, Hashed, HealthSettings, Healthy, LeaseId, LeastConnections,
+    NOWHERE, NoBackend, Outcome, PeakEwma, Placement, Places, Policy, RandomChoice, Refusal, Request,
+    RoundRobin, Slot, Stateless, TwoChoices, View, WeightedRandom, WeightedRoundRobin,
 };
 use crate::random::GOLDEN;
 use crate::ring::Key;
@@ -44,7 +45,8 @@ struct Shared {
     /// Slots by backend, for a backend that is equal to ours but not the same object. `None` while it is added.
     slots: Py<PyDict>,
     clock: OnceLock<Py<PyAny>>,
-    needs_key: bool,
+    /// For a policy that places by key: whether integers beyond 64 bits wrap, as its ring has it.
+    keyed: Option<bool>,
 }
 
 struct Fast {
@@ -152,7 +154,7 @@ type State = (Py<PyAny>, f64, u64, u64, u64, Option<f64>, bool, Option<String>, 
 impl Balancer {
     #[new]
     #[pyo3(signature = (
-        policy, *, below = None, health = None, seed = 0, clock = None, decay = 0.0, penalty = 0.0
+        policy, *, below = None, health = None, ring = None, seed = 0, clock = None, decay = 0.0, penalty = 0.0
     ))]
     #[expect(
         clippy::too_many_arguments,
@@ -163,6 +165,7 @@ impl Balancer {
         policy: &str,
         below: Option<Bound<'_, Self>>,
         health: Option<HealthArguments>,
+        ring: Option<&Bound<'_, PyRing>>,
         seed: u64,
         clock: Option<Py<PyAny>>,
         decay: f64,
@@ -172,6 +175,14 @@ impl Balancer {
             if let Some(below) = below {
                 let healthy = health.map(|arguments| Healthy::new(arguments.into(), seed));
                 return Self::layer(py, below, healthy, clock);
+            }
+            if let Some(ring) = ring {
+                let (standing, nodes, wraps) = ring.get().for_balancer(py)?;
+                let policy: Box<dyn Policy> = match placement(standing, vec![NOWHERE; nodes.len()]) {
+                    Placement::Free(places) => Box::new(Hashed::new(places)),
+                    Placement::Bounded(places) => Box::new(BoundedHashed::new(places)),
+                };
+                return Ok(Self::lowest(py, policy, clock, Some(wraps)));
             }
             let policy: Box<dyn Policy> = match policy {
                 "round robin" => Box::new(RoundRobin::default()),
@@ -183,7 +194,7 @@ impl Balancer {
                 "peak ewma" => Box::new(PeakEwma::new(seed, seconds(decay), seconds(penalty))),
                 _ => return Err(errors::internal(&format!("there is no policy {policy:?}"))),
             };
-            Ok(Self::lowest(py, policy, clock, false))
+            Ok(Self::lowest(py, policy, clock, None))
         })
     }
 
@@ -218,10 +229,12 @@ impl Balancer {
     #[pyo3(signature = (key = None))]
     fn pick(&self, py: Python<'_>, key: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
         guard::shielded(|| {
-            if self.lock_free {
-                if let Some(backend) = self.shared.pick_without_lock(py)? {
-                    return Ok(backend);
-                }
+            let mut kept = None;
+            let key = self.shared.key(key, &mut kept)?;
+            if self.lock_free
+                && let Some(backend) = self.shared.pick_without_lock(py, key)?
+            {
+                return Ok(backend);
             }
             let now = self.now(py)?;
             self.choose(py, key, now, |_, _| ()).map(|(backend, ())| backend)
@@ -347,6 +360,25 @@ impl Balancer {
         })
     }
 
+    /// Tells a `Hashed` policy what its ring looks like now. A node that is no backend yet, or no longer, is
+    /// passed over.
+    #[pyo3(name = "_place")]
+    fn place(&self, py: Python<'_>, ring: &Bound<'_, PyRing>) -> PyResult<()> {
+        guard::shielded(|| {
+            let (standing, nodes, _) = ring.get().for_balancer(py)?;
+            let table = self.shared.slots.bind(py);
+            let slots = nodes.iter().map(|node| match table.get_item(node)? {
+                Some(slot) => Ok(slot.extract::<Option<Slot>>()?.unwrap_or(NOWHERE)),
+                None => Ok(NOWHERE),
+            });
+            let slots = slots.collect::<PyResult<Vec<Slot>>>()?;
+            guard::attached(py, &self.shared.inner, |inner| {
+                inner.balancer.place(placement(standing, slots));
+            })?;
+            self.shared.publish(py)
+        })
+    }
+
     /// Tells the `Trusted` layer whether a backend satisfies its policy, or why not.
     #[pyo3(name = "_judge")]
     fn judge(&self, py: Python<'_>, backend: &Bound<'_, PyAny>, refusal: Option<String>) -> PyResult<()> {
@@ -435,9 +467,14 @@ impl Balancer {
 }
 
 impl Balancer {
-    fn lowest(py: Python<'_>, policy: Box<dyn Policy>, clock: Option<Py<PyAny>>, needs_key: bool) -> Self {
+    fn lowest(
+        py: Python<'_>,
+        policy: Box<dyn Policy>,
+        clock: Option<Py<PyAny>>,
+        keyed: Option<bool>,
+    ) -> Self {
         let timed = policy.timed();
-        let lock_free = policy.stateless().is_some() && !needs_key;
+        let lock_free = policy.stateless().is_some();
         let shared = Shared {
             version: AtomicU64::new(0),
             fast: ArcSwapOption::empty(),
@@ -448,7 +485,7 @@ impl Balancer {
             }),
             slots: PyDict::new(py).unbind(),
             clock: clock.map_or_else(OnceLock::new, OnceLock::from),
-            needs_key,
+            keyed,
         };
         Self { shared: Arc::new(shared), view: View::default(), below: None, timed, lock_free }
     }
@@ -487,12 +524,10 @@ impl Balancer {
     fn choose<R>(
         &self,
         py: Python<'_>,
-        key: Option<&Bound<'_, PyAny>>,
+        key: Option<Key<'_>>,
         now: Instant,
         then: impl FnOnce(&mut balance::Balancer, Slot) -> R,
     ) -> PyResult<(Py<PyAny>, R)> {
-        let _ = key;
-        let key: Option<Key<'_>> = None;
         let shared = &self.shared;
         let (picked, news) = guard::attached(py, &shared.inner, |inner| {
             let picked = inner.balancer.pick(Request { now, key }, &self.view).map(|slot| {
@@ -574,9 +609,22 @@ impl Inner {
 }
 
 impl Shared {
+    /// The key, for a policy that looks at it. It borrows from what it is read from, or from `kept`.
+    #[inline]
+    fn key<'a, 'py: 'a>(
+        &self,
+        key: Option<&'a Bound<'py, PyAny>>,
+        kept: &'a mut Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Key<'a>>> {
+        match (self.keyed, key) {
+            (Some(wraps), Some(key)) => read_key(key.as_borrowed(), wraps, kept).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// A pick that takes no lock; `None` when it has to.
     #[inline]
-    fn pick_without_lock(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+    fn pick_without_lock(&self, py: Python<'_>, key: Option<Key<'_>>) -> PyResult<Option<Py<PyAny>>> {
         loop {
             let version = self.version.load(Ordering::SeqCst);
             let fast = self.fast.load();
@@ -584,9 +632,9 @@ impl Shared {
             if fast.active.is_empty() {
                 return Ok(None);
             }
-            let request = Request { now: Instant::ZERO, key: None };
-            let slot = fast.policy.pick(request, &fast.active);
-            let Some((backend, counters)) = slot.and_then(|slot| fast.members[slot as usize].as_ref()) else {
+            let request = Request { now: Instant::ZERO, key };
+            let Some(slot) = fast.policy.pick(request, &fast.active) else { return Ok(None) };
+            let Some((backend, counters)) = &fast.members[slot as usize] else {
                 return Err(errors::internal("a slot without a backend was picked"));
             };
             counters.begin();
@@ -655,6 +703,13 @@ impl Shared {
     }
 }
 
+fn placement(standing: Standing, slots: Vec<Slot>) -> Placement {
+    match standing {
+        Standing::Core(core) => Placement::Free(Places { ring: core.shared(), slots }),
+        Standing::Bounded(ring) => Placement::Bounded(Places { ring: Arc::new(ring), slots }),
+    }
+}
+
 /// Nanoseconds since the first call.
 #[expect(clippy::disallowed_methods, reason = "the bindings are where the machine's clock enters")]
 fn monotonic() -> Instant {
@@ -704,6 +759,8 @@ impl Lease {
             let now = this.shared.now(py)?;
             guard::attached(py, &this.shared.inner, |inner| inner.balancer.expire(now, &this.view))?;
             let until = timeout.map_or(Instant::NEVER, |timeout| now + seconds(timeout));
+            let mut kept = None;
+            let key = this.shared.key(key, &mut kept)?;
             let (backend, id) =
                 this.choose(py, key, now, |balancer, slot| balancer.lease(now, slot, until))?;
             Ok(Self { balancer: balancer.clone().unbind(), backend, id })

@@ -15,9 +15,9 @@ mod _coterie {
     #[pymodule_export]
     use super::balance::{Balancer, Lease};
     #[pymodule_export]
-    use super::provoke_panic;
-    #[pymodule_export]
     use super::ring::PyRing;
+    #[pymodule_export]
+    use super::{provoke_panic, version};
 
     #[pymodule_init]
     fn init() {
@@ -35,4 +35,10 @@ mod _coterie {
 #[pyfunction]
 fn provoke_panic() -> PyResult<()> {
     guard::shielded(|| panic!("provoked by a test"))
+}
+
+/// The version of the crate and of the package: they are one.
+#[pyfunction]
+fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
 }

@@ -45,6 +45,22 @@ impl BoundedLoad {
         Ok(())
     }
 
+    /// One more key on the node at `position`, whoever chose it.
+    pub fn charge(&mut self, position: u32) {
+        self.loads[position as usize] += 1;
+    }
+
+    /// One key less on the node at `position`; none stays none.
+    pub fn discharge(&mut self, position: u32) {
+        let load = &mut self.loads[position as usize];
+        *load = load.saturating_sub(1);
+    }
+
+    /// Forgets all loads.
+    pub fn empty(&mut self) {
+        self.loads.fill(0);
+    }
+
     /// The load of each node.
     pub fn loads(&self) -> &[u64] {
         &self.loads

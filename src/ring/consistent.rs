@@ -44,7 +44,8 @@ impl ConsistentHash {
     /// Share of the key space whose owner has another name in `other`, to within 2^-64; `None` when the two
     /// hash differently.
     pub fn moved(&self, other: &Self) -> Option<f64> {
-        let same = |mine: u32, theirs: u32| self.nodes[mine as usize].name == other.nodes[theirs as usize].name;
+        let same =
+            |mine: u32, theirs: u32| self.nodes[mine as usize].name == other.nodes[theirs as usize].name;
         (self.hash == other.hash).then(|| self.points.moved(&other.points, same))
     }
 

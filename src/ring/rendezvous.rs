@@ -107,7 +107,8 @@ impl Ring for Rendezvous {
 
     fn several(&self, key: Key<'_>, count: usize) -> Vec<u32> {
         let hash = key.xxh3();
-        let weight = |bidder: &Bidder| if self.weighted { bidder.bid(hash) } else { (0.0, bidder.word(hash)) };
+        let weight =
+            |bidder: &Bidder| if self.weighted { bidder.bid(hash) } else { (0.0, bidder.word(hash)) };
         let mut bids: Vec<((f64, u64), u32)> =
             self.bidders.iter().map(|bidder| (weight(bidder), bidder.position)).collect();
         // Stable: equal bids stay in the order of names.

