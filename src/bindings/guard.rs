@@ -27,6 +27,23 @@ pub(super) fn with<T: Send, R: Send>(
     }
 }
 
+/// Runs a short `body` under `lock` while attached, so that it may take and give references to Python objects; it
+/// must run no Python code and drop none. While the lock is taken, this waits detached, then tries again.
+#[inline]
+pub(super) fn attached<T: Send, R>(
+    py: Python<'_>,
+    lock: &Mutex<T>,
+    body: impl FnOnce(&mut T) -> R,
+) -> PyResult<R> {
+    loop {
+        match lock.try_lock() {
+            Ok(mut held) => return Ok(body(&mut held)),
+            Err(TryLockError::WouldBlock) => py.detach(|| drop(lock.lock())),
+            Err(TryLockError::Poisoned(_)) => return Err(poisoned()),
+        }
+    }
+}
+
 /// Runs `body`; a panic in it becomes `InternalError` and not `PanicException`, which `except Exception` misses.
 #[inline]
 pub(super) fn shielded<T>(body: impl FnOnce() -> PyResult<T>) -> PyResult<T> {

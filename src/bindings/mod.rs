@@ -2,8 +2,10 @@
 //!
 //! The compiled module `coterie._coterie` is flat; the Python modules give it shape, documentation and types.
 
+mod balance;
 mod errors;
 mod guard;
+mod ring;
 
 use pyo3::prelude::*;
 
@@ -11,12 +13,21 @@ use pyo3::prelude::*;
 #[pymodule(gil_used = false)]
 mod _coterie {
     #[pymodule_export]
+    use super::balance::{Balancer, Lease};
+    #[pymodule_export]
+    use super::ring::PyRing;
+    #[pymodule_export]
     use super::{provoke_panic, version};
 
     #[pymodule_init]
     fn init() {
-        // A second module state (a sub-interpreter) finds the logger in place: that is no error.
-        let _ = pyo3_log::try_init();
+        // Loggers are cached, levels are not: `logging` may be configured after the import. A logger that is in
+        // place already (another extension's, or our own in a second interpreter) is no error.
+        pyo3::Python::attach(|py| {
+            if let Ok(logger) = pyo3_log::Logger::new(py, pyo3_log::Caching::Loggers) {
+                let _ = logger.install();
+            }
+        });
     }
 }
 

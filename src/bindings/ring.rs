@@ -1,0 +1,904 @@
+//! Rings for Python: one class over all of them.
+//!
+//! A lookup reads one snapshot, which holds the placement and the node objects together, so it sees the ring
+//! before a change or after it and never a mixture; it takes no lock. A change computes the next snapshot while
+//! detached and swaps it in under the lock, or begins again when somebody else was faster. Only `BoundedLoad`'s
+//! placement lives under the lock itself, because each `acquire` changes it.
+
+use std::os::raw::c_int;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use arc_swap::ArcSwap;
+use pyo3::buffer::{Element, ElementType, PyBuffer, PyUntypedBuffer};
+use pyo3::exceptions::{PyModuleNotFoundError, PyTypeError};
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString, PyTuple};
+use pyo3::{Borrowed, ffi, import_exception};
+
+use super::errors::{ConfigError, EmptyRingError, UnknownNodeError};
+use super::guard;
+use crate::ring::{
+    Anchor, BoundedLoad, ConsistentHash, HashFunction, Jump, Ketama, Key, Maglev, Node, Rendezvous, Ring,
+    RingError, Variant, moved,
+};
+
+import_exception!(coterie.exceptions, RequestError);
+
+/// From this many keys on, a batch is worth the start of threads (some 50 µs each).
+const PARALLEL_MIN: usize = 16_384;
+/// More threads than this wait for memory rather than compute.
+const THREADS_MAX: usize = 8;
+
+/// The compiled part of a ring. Use the classes of `coterie.ring`.
+#[pyclass(name = "Ring", module = "coterie._coterie", frozen, subclass)]
+pub(super) struct PyRing {
+    snapshot: ArcSwap<Snapshot>,
+    /// Held by whoever changes the ring. Lock only through `guard`.
+    bounded: Mutex<Option<BoundedLoad>>,
+}
+
+/// A ring at one moment. It holds Python objects: the last reference is dropped while attached.
+struct Snapshot {
+    nodes: Vec<Py<PyAny>>,
+    placement: Placement,
+}
+
+enum Placement {
+    Free(Arc<Core>),
+    /// `PyRing::bounded`, which belongs to this snapshot as long as the lock is held.
+    Locked,
+}
+
+/// One of the rings whose lookups change nothing.
+#[derive(Clone)]
+pub(super) enum Core {
+    ConsistentHash(ConsistentHash),
+    Ketama(Ketama),
+    Jump(Jump),
+    Rendezvous(Rendezvous),
+    Maglev(Maglev),
+    Anchor(Anchor),
+}
+
+/// What a class was given, by the names of its parameters; each class sends its own.
+#[derive(FromPyObject)]
+struct Settings {
+    #[pyo3(item)]
+    kind: String,
+    #[pyo3(item, default = 128)]
+    replicas: u32,
+    #[pyo3(item, default = "md5".to_owned())]
+    hash: String,
+    #[pyo3(item, default = "ketama".to_owned())]
+    variant: String,
+    #[pyo3(item, default = 65_537)]
+    table_size: usize,
+    #[pyo3(item, default = 16)]
+    capacity: usize,
+    #[pyo3(item, default = 0.25)]
+    epsilon: f64,
+}
+
+/// What a ring remembers beyond nodes, weights and settings: Anchor's removed buckets and the bucket of each
+/// node; `BoundedLoad`'s loads.
+type Memory = (Vec<u32>, Vec<u32>, Vec<u64>);
+
+#[pymethods]
+impl PyRing {
+    /// A ring of the kind that the settings name, or a copy of `origin`.
+    #[new]
+    #[pyo3(signature = (nodes, names, weights, settings, memory=None, origin=None))]
+    fn new(
+        py: Python<'_>,
+        nodes: Vec<Py<PyAny>>,
+        names: Vec<String>,
+        weights: Vec<f64>,
+        settings: &Bound<'_, PyDict>,
+        memory: Option<Memory>,
+        origin: Option<&Bound<'_, Self>>,
+    ) -> PyResult<Self> {
+        guard::shielded(|| {
+            if let Some(origin) = origin {
+                return origin.get().duplicate(py);
+            }
+            let settings: Settings = settings.extract()?;
+            let cores =
+                names.iter().zip(weights).map(|(name, weight)| Node::weighted(name, weight)).collect();
+            let built =
+                py.detach(|| build(cores, &settings, memory)).map_err(|error| refused(py, &error, None))?;
+            let (placement, bounded) = match built {
+                Built::Core(core) => (Placement::Free(Arc::new(core)), None),
+                Built::Bounded(bounded) => (Placement::Locked, Some(bounded)),
+            };
+            Ok(Self {
+                snapshot: ArcSwap::from_pointee(Snapshot { nodes, placement }),
+                bounded: Mutex::new(bounded),
+            })
+        })
+    }
+
+    /// The node that owns a key.
+    ///
+    /// Parameters
+    /// ----------
+    /// key : str, bytes or int
+    ///     Text stands for its UTF-8, and an integer for its decimal text (in `Jump` for its 64 bits), so that
+    ///     ``7``, ``"7"`` and ``b"7"`` agree.
+    ///
+    /// Returns
+    /// -------
+    /// object
+    ///     The node, as it was given.
+    ///
+    /// Raises
+    /// ------
+    /// EmptyRingError
+    ///     The ring has no nodes.
+    /// TypeError
+    ///     The key is something else.
+    ///
+    /// Examples
+    /// --------
+    /// >>> from coterie import ConsistentHash
+    /// >>> ring = ConsistentHash(["red", "green", "blue"])
+    /// >>> ring.get("user:42") in ring.nodes
+    /// True
+    /// >>> ring.get(7) == ring.get("7") == ring.get(b"7")
+    /// True
+    fn get(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        guard::shielded(|| {
+            let mut kept = None;
+            let snapshot = self.snapshot.load();
+            let key = read_key(key.as_borrowed(), snapshot.wraps(), &mut kept)?;
+            let Placement::Free(core) = &snapshot.placement else {
+                drop(snapshot);
+                let (owner, snapshot) = self.read(py, |ring| ring.owner(key))?;
+                return snapshot.node(py, owner);
+            };
+            snapshot.node(py, core.ring().owner(key))
+        })
+    }
+
+    /// Several nodes for a key, for replication.
+    ///
+    /// Parameters
+    /// ----------
+    /// key : str, bytes or int
+    ///     As for `get`.
+    /// n : int
+    ///     How many, at least 1.
+    ///
+    /// Returns
+    /// -------
+    /// list
+    ///     `n` distinct nodes, the owner first; all nodes when the ring has fewer.
+    ///
+    /// Raises
+    /// ------
+    /// EmptyRingError
+    ///     The ring has no nodes.
+    /// ConfigError
+    ///     `n` is below 1.
+    ///
+    /// Examples
+    /// --------
+    /// >>> from coterie import ConsistentHash
+    /// >>> ring = ConsistentHash(["red", "green", "blue"])
+    /// >>> first, second = ring.get_n("user:42", 2)
+    /// >>> first == ring.get("user:42")
+    /// True
+    /// >>> ring.remove_node(first)
+    /// >>> ring.get("user:42") == second
+    /// True
+    fn get_n<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>, n: isize) -> PyResult<Bound<'py, PyList>> {
+        guard::shielded(|| {
+            let count = usize::try_from(n).ok().filter(|&count| count > 0);
+            let count =
+                count.ok_or_else(|| ConfigError::new_err(format!("n is {n}; it must be at least 1")))?;
+            let mut kept = None;
+            let key = read_key(key.as_borrowed(), self.snapshot.load().wraps(), &mut kept)?;
+            let (owners, snapshot) = self.read(py, |ring| ring.several(key, count))?;
+            if owners.is_empty() {
+                return Err(empty());
+            }
+            snapshot.list(py, &owners)
+        })
+    }
+
+    /// The owner of each key, in one call: much faster than a loop over `get`.
+    ///
+    /// Parameters
+    /// ----------
+    /// keys : iterable of str, bytes or int, or NumPy array of integers or strings
+    ///     As for `get`. An array is read without making a Python object of each element.
+    ///
+    /// Returns
+    /// -------
+    /// list
+    ///     One node for each key, all from the same moment of the ring.
+    ///
+    /// Raises
+    /// ------
+    /// EmptyRingError
+    ///     There are keys, but no nodes.
+    /// TypeError
+    ///     A key, or `keys` itself, is of a wrong type.
+    ///
+    /// Notes
+    /// -----
+    /// Other threads run meanwhile, and large batches use several cores.
+    ///
+    /// Examples
+    /// --------
+    /// >>> from coterie import ConsistentHash
+    /// >>> ring = ConsistentHash(["red", "green", "blue"])
+    /// >>> keys = ["user:1", "user:2", "user:3"]
+    /// >>> ring.get_many(keys) == [ring.get(key) for key in keys]
+    /// True
+    fn get_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+        guard::shielded(|| {
+            let (owners, snapshot) = self.batch(py, keys)?;
+            snapshot.list(py, &owners)
+        })
+    }
+
+    /// The owner of each key, as its position in ``list(ring)``. Needs NumPy.
+    ///
+    /// Parameters
+    /// ----------
+    /// keys : iterable of str, bytes or int, or NumPy array of integers or strings
+    ///     As for `get_many`.
+    ///
+    /// Returns
+    /// -------
+    /// numpy.ndarray of intp, shape (len(keys),)
+    ///     Positions, all from the same moment of the ring.
+    ///
+    /// Raises
+    /// ------
+    /// EmptyRingError
+    ///     There are keys, but no nodes.
+    /// ModuleNotFoundError
+    ///     NumPy is not installed.
+    ///
+    /// Examples
+    /// --------
+    /// >>> import numpy as np
+    /// >>> from coterie import ConsistentHash
+    /// >>> ring = ConsistentHash(["red", "green", "blue"])
+    /// >>> positions = ring.get_many_indices(np.arange(1_000))
+    /// >>> np.bincount(positions).sum()
+    /// np.int64(1000)
+    /// >>> list(ring)[positions[7]] == ring.get(7)
+    /// True
+    fn get_many_indices<'py>(
+        &self,
+        py: Python<'py>,
+        keys: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        guard::shielded(|| {
+            let numpy = py.import("numpy").map_err(|cause| without_numpy(py, cause))?;
+            let (owners, _) = self.batch(py, keys)?;
+            let positions: Vec<isize> = owners.into_iter().map(|owner| owner as isize).collect();
+            let array = numpy.call_method1("empty", (positions.len(), "intp"))?;
+            PyBuffer::<isize>::get(&array)?.copy_from_slice(py, &positions)?;
+            Ok(array)
+        })
+    }
+
+    fn __len__(&self) -> usize {
+        self.snapshot.load().nodes.len()
+    }
+
+    /// The nodes, in order.
+    fn _nodes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        guard::shielded(|| PyList::new(py, &self.snapshot.load_full().nodes))
+    }
+
+    /// The node of a name, in a tuple, since any object may be a node.
+    fn _find(&self, py: Python<'_>, name: &str) -> PyResult<Option<(Py<PyAny>,)>> {
+        guard::shielded(|| {
+            let (at, snapshot) = self.read(py, |ring| position(ring, name))?;
+            Ok(at.map(|at| (snapshot.nodes[at].clone_ref(py),)))
+        })
+    }
+
+    fn _add(&self, py: Python<'_>, node: &Bound<'_, PyAny>, name: &str, weight: f64) -> PyResult<()> {
+        guard::shielded(|| {
+            let core = Node::weighted(name, weight);
+            let nodes = |old: &[Py<PyAny>], _: usize| {
+                old.iter().chain([node.as_unbound()]).map(|node| node.clone_ref(py)).collect()
+            };
+            self.change(py, node, name, |ring| ring.insert(core.clone()), nodes)
+        })
+    }
+
+    fn _remove(&self, py: Python<'_>, node: &Bound<'_, PyAny>, name: &str) -> PyResult<()> {
+        guard::shielded(|| {
+            let nodes = |old: &[Py<PyAny>], at: usize| {
+                let kept = old.iter().enumerate().filter(|&(i, _)| i != at);
+                kept.map(|(_, node)| node.clone_ref(py)).collect()
+            };
+            self.change(py, node, name, |ring| ring.remove(name).map(|_| ()), nodes)
+        })
+    }
+
+    /// The nodes and the share of keys of each.
+    fn _shares(&self, py: Python<'_>) -> PyResult<(Vec<Py<PyAny>>, Vec<f64>)> {
+        guard::shielded(|| {
+            let (shares, snapshot) = self.read(py, |ring| ring.shares())?;
+            Ok((snapshot.objects(py), shares))
+        })
+    }
+
+    /// Share of the keys whose owner has another name in `other`.
+    fn _moved(&self, py: Python<'_>, other: &Bound<'_, Self>) -> PyResult<f64> {
+        guard::shielded(|| {
+            let (mine, theirs) = (self.standing(py)?, other.get().standing(py)?);
+            Ok(py.detach(|| mine.moved(&theirs)))
+        })
+    }
+
+    /// The nodes, their names and weights, and the memory: all that another process needs besides the settings.
+    fn _state(&self, py: Python<'_>) -> PyResult<(Vec<Py<PyAny>>, Vec<String>, Vec<f64>, Memory)> {
+        guard::shielded(|| {
+            let describe = |ring: &dyn Ring| {
+                let names = ring.nodes().iter().map(|node| node.name.to_string()).collect();
+                let weights = ring.nodes().iter().map(|node| node.weight).collect();
+                (names, weights)
+            };
+            if self.is_bounded() {
+                let ((names, weights), loads, snapshot) = self.locked(py, |bounded, snapshot| {
+                    (describe(bounded), bounded.loads().to_vec(), snapshot)
+                })?;
+                return Ok((snapshot.objects(py), names, weights, (Vec::new(), Vec::new(), loads)));
+            }
+            let snapshot = self.snapshot.load_full();
+            let Placement::Free(core) = &snapshot.placement else { unreachable!("a ring stays of its kind") };
+            let (names, weights) = describe(core.ring());
+            let memory = match &**core {
+                Core::Anchor(anchor) => (anchor.removed().to_vec(), anchor.buckets().to_vec(), Vec::new()),
+                _ => Memory::default(),
+            };
+            Ok((snapshot.objects(py), names, weights, memory))
+        })
+    }
+
+    /// `BoundedLoad` only: places a key.
+    fn _acquire(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        guard::shielded(|| {
+            let mut kept = None;
+            let key = read_key(key.as_borrowed(), false, &mut kept)?;
+            let (owner, snapshot) = self.locked(py, |bounded, snapshot| (bounded.acquire(key), snapshot))?;
+            snapshot.node(py, owner)
+        })
+    }
+
+    /// `BoundedLoad` only: takes one key away from a node.
+    fn _release(&self, py: Python<'_>, node: &Bound<'_, PyAny>, name: &str) -> PyResult<()> {
+        guard::shielded(|| {
+            let released = self.locked(py, |bounded, _| bounded.release(name))?;
+            released.map_err(|error| refused(py, &error, Some(node)))
+        })
+    }
+
+    /// `BoundedLoad` only: the nodes and the load of each.
+    fn _loads(&self, py: Python<'_>) -> PyResult<(Vec<Py<PyAny>>, Vec<u64>)> {
+        guard::shielded(|| {
+            let (loads, snapshot) =
+                self.locked(py, |bounded, snapshot| (bounded.loads().to_vec(), snapshot))?;
+            Ok((snapshot.objects(py), loads))
+        })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.snapshot.load().nodes.iter().try_for_each(|node| visit.call(node))
+    }
+
+    fn __clear__(&self) {
+        let empty = Core::Jump(Jump::new(Vec::new()).expect("no node to refuse"));
+        self.snapshot
+            .store(Arc::new(Snapshot { nodes: Vec::new(), placement: Placement::Free(Arc::new(empty)) }));
+    }
+}
+
+impl PyRing {
+    /// A copy of the placement for a balancer, the nodes by position, and whether integers beyond 64 bits wrap.
+    pub(super) fn for_balancer(&self, py: Python<'_>) -> PyResult<(Standing, Vec<Py<PyAny>>, bool)> {
+        let (bounded, snapshot) = if self.is_bounded() {
+            let (bounded, snapshot) = self.locked(py, |bounded, snapshot| (bounded.clone(), snapshot))?;
+            (Some(bounded), snapshot)
+        } else {
+            (None, self.snapshot.load_full())
+        };
+        let standing = match (&snapshot.placement, bounded) {
+            (Placement::Free(core), _) => Standing::Core(core.clone()),
+            (Placement::Locked, Some(bounded)) => Standing::Bounded(bounded),
+            (Placement::Locked, None) => unreachable!("a ring stays of its kind"),
+        };
+        Ok((standing, snapshot.objects(py), snapshot.wraps()))
+    }
+
+    /// Reads the placement, and hands back the snapshot that it belongs to.
+    fn read<R: Send>(
+        &self,
+        py: Python<'_>,
+        body: impl FnOnce(&dyn Ring) -> R + Send,
+    ) -> PyResult<(R, Arc<Snapshot>)> {
+        let snapshot = self.snapshot.load_full();
+        if let Placement::Free(core) = &snapshot.placement {
+            return Ok((body(core.ring()), snapshot));
+        }
+        self.locked(py, |bounded, snapshot| (body(bounded), snapshot))
+    }
+
+    /// Runs `body` on `BoundedLoad`'s placement, with the snapshot that it belongs to.
+    fn locked<R: Send>(
+        &self,
+        py: Python<'_>,
+        body: impl FnOnce(&mut BoundedLoad, Arc<Snapshot>) -> R + Send,
+    ) -> PyResult<R> {
+        guard::with(py, &self.bounded, |bounded| {
+            let bounded = bounded.as_mut().expect("only BoundedLoad asks for the lock to read");
+            body(bounded, self.snapshot.load_full())
+        })
+    }
+
+    fn is_bounded(&self) -> bool {
+        matches!(self.snapshot.load().placement, Placement::Locked)
+    }
+
+    fn batch(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<(Vec<u32>, Arc<Snapshot>)> {
+        let source = Source::read(keys)?;
+        let mut kept = Vec::new();
+        let keys = source.keys(self.snapshot.load().wraps(), &mut kept)?;
+        let mut owners = vec![0; keys.len()];
+        let snapshot = self.snapshot.load_full();
+        let snapshot = if let Placement::Free(core) = &snapshot.placement {
+            py.detach(|| owners_in_parallel(core.ring(), &keys, &mut owners));
+            snapshot
+        } else {
+            self.locked(py, |bounded, snapshot| {
+                bounded.owners(&keys, &mut owners);
+                snapshot
+            })?
+        };
+        if snapshot.nodes.is_empty() && !owners.is_empty() { Err(empty()) } else { Ok((owners, snapshot)) }
+    }
+
+    /// Swaps in the next snapshot: `edit` changes the placement, `nodes` makes the new list of objects from the
+    /// old one and the position that `name` had.
+    fn change(
+        &self,
+        py: Python<'_>,
+        node: &Bound<'_, PyAny>,
+        name: &str,
+        edit: impl Fn(&mut dyn Ring) -> Result<(), RingError> + Sync + Send,
+        nodes: impl Fn(&[Py<PyAny>], usize) -> Vec<Py<PyAny>>,
+    ) -> PyResult<()> {
+        loop {
+            let (at, current) = self.read(py, |ring| position(ring, name))?;
+            let placement = match &current.placement {
+                Placement::Free(core) => py
+                    .detach(|| {
+                        let mut core = Core::clone(core);
+                        edit(core.ring_mut()).map(|()| Placement::Free(Arc::new(core)))
+                    })
+                    .map_err(|error| refused(py, &error, Some(node)))?,
+                Placement::Locked => Placement::Locked,
+            };
+            let nodes = nodes(&current.nodes, at.unwrap_or(usize::MAX));
+            // Whichever of the two snapshots is left over is dropped here, attached, and not under the lock.
+            let mut spare = Some(Arc::new(Snapshot { nodes, placement }));
+            let swapped = guard::with(py, &self.bounded, |bounded| {
+                if !Arc::ptr_eq(&self.snapshot.load(), &current) {
+                    return Ok(false);
+                }
+                if let Some(bounded) = bounded {
+                    edit(bounded)?;
+                }
+                spare = spare.take().map(|next| self.snapshot.swap(next));
+                Ok(true)
+            })?;
+            if swapped.map_err(|error| refused(py, &error, Some(node)))? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A ring of its own with the same nodes, placed alike.
+    fn duplicate(&self, py: Python<'_>) -> PyResult<Self> {
+        let (standing, snapshot) = if self.is_bounded() {
+            self.locked(py, |bounded, snapshot| (Some(bounded.clone()), snapshot))?
+        } else {
+            (None, self.snapshot.load_full())
+        };
+        let placement = match &snapshot.placement {
+            Placement::Free(core) => Placement::Free(core.clone()),
+            Placement::Locked => Placement::Locked,
+        };
+        // The collector visits each reference through its one owner, so the copy has references of its own.
+        let copy = Snapshot { nodes: snapshot.objects(py), placement };
+        Ok(Self { snapshot: ArcSwap::from_pointee(copy), bounded: Mutex::new(standing) })
+    }
+
+    fn standing(&self, py: Python<'_>) -> PyResult<Standing> {
+        if self.is_bounded() {
+            return self.locked(py, |bounded, _| Standing::Bounded(bounded.clone()));
+        }
+        match &self.snapshot.load().placement {
+            Placement::Free(core) => Ok(Standing::Core(core.clone())),
+            Placement::Locked => unreachable!("a ring stays of its kind"),
+        }
+    }
+}
+
+/// A placement at one moment, without objects.
+pub(super) enum Standing {
+    Core(Arc<Core>),
+    Bounded(BoundedLoad),
+}
+
+impl Standing {
+    pub(super) fn ring(&self) -> &dyn Ring {
+        match self {
+            Self::Core(core) => core.ring(),
+            Self::Bounded(bounded) => bounded,
+        }
+    }
+
+    fn moved(&self, other: &Self) -> f64 {
+        let exact = match (self, other) {
+            (Self::Core(mine), Self::Core(theirs)) => match (&**mine, &**theirs) {
+                (Core::ConsistentHash(mine), Core::ConsistentHash(theirs)) => mine.moved(theirs),
+                (Core::Maglev(mine), Core::Maglev(theirs)) => mine.moved(theirs),
+                _ => None,
+            },
+            _ => None,
+        };
+        exact.unwrap_or_else(|| moved(self.ring(), other.ring()))
+    }
+}
+
+impl Snapshot {
+    /// Whether integers beyond 64 bits are taken modulo 2^64, not as text.
+    fn wraps(&self) -> bool {
+        matches!(&self.placement, Placement::Free(core) if matches!(**core, Core::Jump(_)))
+    }
+
+    fn node(&self, py: Python<'_>, owner: Option<u32>) -> PyResult<Py<PyAny>> {
+        owner.map(|owner| self.nodes[owner as usize].clone_ref(py)).ok_or_else(empty)
+    }
+
+    fn list<'py>(&self, py: Python<'py>, owners: &[u32]) -> PyResult<Bound<'py, PyList>> {
+        PyList::new(py, owners.iter().map(|&owner| &self.nodes[owner as usize]))
+    }
+
+    fn objects(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+        self.nodes.iter().map(|node| node.clone_ref(py)).collect()
+    }
+}
+
+impl Core {
+    /// The same ring, for an owner that knows no kinds.
+    pub(super) fn shared(&self) -> Arc<dyn Ring> {
+        match self.clone() {
+            Self::ConsistentHash(ring) => Arc::new(ring),
+            Self::Ketama(ring) => Arc::new(ring),
+            Self::Jump(ring) => Arc::new(ring),
+            Self::Rendezvous(ring) => Arc::new(ring),
+            Self::Maglev(ring) => Arc::new(ring),
+            Self::Anchor(ring) => Arc::new(ring),
+        }
+    }
+
+    fn ring(&self) -> &dyn Ring {
+        match self {
+            Self::ConsistentHash(ring) => ring,
+            Self::Ketama(ring) => ring,
+            Self::Jump(ring) => ring,
+            Self::Rendezvous(ring) => ring,
+            Self::Maglev(ring) => ring,
+            Self::Anchor(ring) => ring,
+        }
+    }
+
+    fn ring_mut(&mut self) -> &mut dyn Ring {
+        match self {
+            Self::ConsistentHash(ring) => ring,
+            Self::Ketama(ring) => ring,
+            Self::Jump(ring) => ring,
+            Self::Rendezvous(ring) => ring,
+            Self::Maglev(ring) => ring,
+            Self::Anchor(ring) => ring,
+        }
+    }
+}
+
+enum Built {
+    Core(Core),
+    Bounded(BoundedLoad),
+}
+
+fn build(nodes: Vec<Node>, settings: &Settings, memory: Option<Memory>) -> Result<Built, RingError> {
+    let circle = |nodes| {
+        let hash = if settings.hash == "xxh3" { HashFunction::Xxh3 } else { HashFunction::Md5 };
+        ConsistentHash::new(nodes, settings.replicas, hash)
+    };
+    let core = match settings.kind.as_str() {
+        "ConsistentHash" => Core::ConsistentHash(circle(nodes)?),
+        "Ketama" => {
+            let variant = match settings.variant.as_str() {
+                "ketama" => Variant::Ketama,
+                "ketama_weighted" => Variant::KetamaWeighted,
+                _ => Variant::Spy,
+            };
+            Core::Ketama(Ketama::new(nodes, variant)?)
+        }
+        "Jump" => Core::Jump(Jump::new(nodes)?),
+        "Rendezvous" => Core::Rendezvous(Rendezvous::new(nodes)?),
+        "Maglev" => Core::Maglev(Maglev::new(nodes, settings.table_size)?),
+        "Anchor" => Core::Anchor(match memory {
+            Some((removed, buckets, _)) => Anchor::restore(nodes, settings.capacity, &removed, buckets)?,
+            None => Anchor::new(nodes, settings.capacity)?,
+        }),
+        "BoundedLoad" => {
+            let ring = circle(nodes)?;
+            return Ok(Built::Bounded(match memory {
+                Some((_, _, loads)) => BoundedLoad::restore(ring, settings.epsilon, loads)?,
+                None => BoundedLoad::new(ring, settings.epsilon)?,
+            }));
+        }
+        _ => return Err(RingError::State { reason: "its kind is unknown" }),
+    };
+    Ok(Built::Core(core))
+}
+
+fn position(ring: &dyn Ring, name: &str) -> Option<usize> {
+    ring.nodes().iter().position(|node| &*node.name == name)
+}
+
+fn owners_in_parallel(ring: &dyn Ring, keys: &[Key<'_>], owners: &mut [u32]) {
+    let threads = if keys.len() < PARALLEL_MIN { 1 } else { threads() };
+    let share = keys.len().div_ceil(threads).max(1);
+    let mut shares = keys.chunks(share).zip(owners.chunks_mut(share));
+    let first = shares.next();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "bindings may spawn; these threads end before the call does, so a fork never meets them"
+    )]
+    std::thread::scope(|scope| {
+        for (keys, owners) in shares {
+            scope.spawn(move || ring.owners(keys, owners));
+        }
+        if let Some((keys, owners)) = first {
+            ring.owners(keys, owners);
+        }
+    });
+}
+
+fn threads() -> usize {
+    // Asking reads files where control groups limit the processors; nothing of Python runs in here.
+    static THREADS: OnceLock<usize> = OnceLock::new();
+    *THREADS.get_or_init(|| {
+        std::thread::available_parallelism().map_or(1, |threads| threads.get().min(THREADS_MAX))
+    })
+}
+
+/// What the keys of a batch are read from: it outlives them, and nobody can change it.
+enum Source<'py> {
+    /// A tuple owns its items, whatever becomes of the list that they came in.
+    Items(Bound<'py, PyTuple>),
+    Integers(Vec<i64>),
+    /// Texts one after the other, and where each ends.
+    Texts(Vec<u8>, Vec<usize>),
+}
+
+impl<'py> Source<'py> {
+    fn read(keys: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Ok(list) = keys.cast::<PyList>() {
+            return Ok(Self::Items(list.to_tuple()));
+        }
+        if let Ok(tuple) = keys.cast::<PyTuple>() {
+            return Ok(Self::Items(tuple.clone()));
+        }
+        if keys.is_instance_of::<PyString>() || keys.is_instance_of::<PyBytes>() {
+            let kind = keys.get_type().name()?;
+            return Err(PyTypeError::new_err(format!(
+                "keys is one {kind}, not several keys; for one key call get"
+            )));
+        }
+        if let Ok(buffer) = PyUntypedBuffer::get(keys)
+            && let Some(source) = Self::read_array(keys.py(), &buffer)?
+        {
+            return Ok(source);
+        }
+        // An array of objects, or of something that is no key: its elements know what they are.
+        let items = if keys.hasattr("tolist")? { keys.call_method0("tolist")? } else { keys.clone() };
+        Ok(Self::Items(items.py().get_type::<PyTuple>().call1((items,))?.cast_into()?))
+    }
+
+    /// Integers and strings of an array; `None` when it holds anything else.
+    fn read_array(py: Python<'py>, buffer: &PyUntypedBuffer) -> PyResult<Option<Self>> {
+        if buffer.dimensions() != 1 {
+            let message = format!("keys has {} dimensions, not 1; call ravel on it", buffer.dimensions());
+            return Err(PyTypeError::new_err(message));
+        }
+        let format = buffer.format();
+        let integers = match ElementType::from_format(format) {
+            ElementType::SignedInteger { bytes: 1 } => widened::<i8>(py, buffer)?,
+            ElementType::SignedInteger { bytes: 2 } => widened::<i16>(py, buffer)?,
+            ElementType::SignedInteger { bytes: 4 } => widened::<i32>(py, buffer)?,
+            ElementType::SignedInteger { bytes: 8 } => widened::<i64>(py, buffer)?,
+            ElementType::UnsignedInteger { bytes: 1 } => widened::<u8>(py, buffer)?,
+            ElementType::UnsignedInteger { bytes: 2 } => widened::<u16>(py, buffer)?,
+            ElementType::UnsignedInteger { bytes: 4 } => widened::<u32>(py, buffer)?,
+            // Those of 2^63 and above become Python's integers, which have room for them.
+            ElementType::UnsignedInteger { bytes: 8 } => widened::<u64>(py, buffer)?,
+            _ => return Ok(read_texts(buffer)),
+        };
+        Ok(integers.map(Self::Integers))
+    }
+
+    /// The keys; `kept` keeps alive what they borrow from besides the source.
+    fn keys<'a>(&'a self, wraps: bool, kept: &'a mut Vec<Bound<'py, PyAny>>) -> PyResult<Vec<Key<'a>>> {
+        match self {
+            Self::Items(items) => {
+                let mut keys = Vec::with_capacity(items.len());
+                for item in items.iter_borrowed() {
+                    let mut text = None;
+                    let key = read_key(item, wraps, &mut text)?;
+                    // SAFETY: the text moves into `kept`, which lives as long as the keys. A Python object
+                    // stays where it is when the reference to it moves.
+                    let key = unsafe { std::mem::transmute::<Key<'_>, Key<'a>>(key) };
+                    kept.extend(text);
+                    keys.push(key);
+                }
+                Ok(keys)
+            }
+            Self::Integers(integers) => Ok(integers.iter().map(|&integer| Key::Integer(integer)).collect()),
+            Self::Texts(texts, ends) => {
+                let starts = [0].into_iter().chain(ends.iter().copied());
+                Ok(starts.zip(ends).map(|(start, &end)| Key::Text(&texts[start..end])).collect())
+            }
+        }
+    }
+}
+
+/// The elements as 64-bit integers; `None` when one is too large.
+fn widened<T: Element + TryInto<i64>>(
+    py: Python<'_>,
+    buffer: &PyUntypedBuffer,
+) -> PyResult<Option<Vec<i64>>> {
+    let elements = buffer.as_typed::<T>()?.to_vec(py)?;
+    Ok(elements.into_iter().map(|element| element.try_into().ok()).collect())
+}
+
+/// The texts of NumPy's `U` and `S` arrays; `None` for other arrays, and for texts that have no UTF-8.
+fn read_texts<'py>(buffer: &PyUntypedBuffer) -> Option<Source<'py>> {
+    let format = buffer.format().to_bytes();
+    let native = [if cfg!(target_endian = "little") { b'<' } else { b'>' }, b'=', b'@'];
+    let format = format.strip_prefix(&native[..1]).or(format.strip_prefix(b"=")).unwrap_or(format);
+    let (&unit, digits) = format.split_last()?;
+    if !digits.iter().all(u8::is_ascii_digit) || (unit != b'w' && unit != b's') {
+        return None;
+    }
+    let (count, size) = (buffer.item_count(), buffer.item_size());
+    let mut texts = Vec::with_capacity(count * size / if unit == b'w' { 4 } else { 1 });
+    let mut ends = Vec::with_capacity(count);
+    for i in 0..count {
+        // SAFETY: `i` is below the one dimension's length, and an element has `size` bytes.
+        let element = unsafe { std::slice::from_raw_parts(buffer.get_ptr(&[i]).cast::<u8>(), size) };
+        if unit == b's' {
+            texts.extend_from_slice(&element[..length_without_padding(element, 1)]);
+        } else {
+            for point in element[..length_without_padding(element, 4)].chunks_exact(4) {
+                let point = char::from_u32(u32::from_ne_bytes([point[0], point[1], point[2], point[3]]))?;
+                texts.extend_from_slice(point.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+        }
+        ends.push(texts.len());
+    }
+    Some(Source::Texts(texts, ends))
+}
+
+/// NumPy fills a text up with zeros, and reads none of them back.
+fn length_without_padding(element: &[u8], unit: usize) -> usize {
+    let last = element.chunks_exact(unit).rposition(|unit| unit.iter().any(|&byte| byte != 0));
+    last.map_or(0, |last| (last + 1) * unit)
+}
+
+/// One key. It borrows from `item`, or from the text that is then put into `kept`.
+#[inline]
+pub(super) fn read_key<'a, 'py: 'a>(
+    item: Borrowed<'a, 'py, PyAny>,
+    wraps: bool,
+    kept: &'a mut Option<Bound<'py, PyAny>>,
+) -> PyResult<Key<'a>> {
+    if let Ok(text) = item.cast::<PyString>() {
+        return utf8(text.as_any().as_borrowed().as_ptr(), item.py());
+    }
+    if item.is_instance_of::<PyBytes>() {
+        // SAFETY: it is a bytes object, which never changes and which `item` keeps alive for 'a.
+        let bytes = unsafe {
+            let length = ffi::PyBytes_Size(item.as_ptr()).cast_unsigned();
+            std::slice::from_raw_parts(ffi::PyBytes_AsString(item.as_ptr()).cast::<u8>(), length)
+        };
+        return Ok(Key::Text(bytes));
+    }
+    if item.is_instance_of::<PyInt>() {
+        return read_integer(&item, wraps, kept);
+    }
+    // SAFETY: any object may be asked whether it is an index.
+    if unsafe { ffi::PyIndex_Check(item.as_ptr()) } == 0 {
+        let kind = item.get_type().name()?;
+        return Err(PyTypeError::new_err(format!("a key is str, bytes or int, not {kind}")));
+    }
+    let index = item.py().import("operator")?.call_method1("index", (item,))?;
+    read_integer(&index, wraps, kept)
+}
+
+fn read_integer<'a, 'py>(
+    integer: &Bound<'py, PyAny>,
+    wraps: bool,
+    kept: &'a mut Option<Bound<'py, PyAny>>,
+) -> PyResult<Key<'a>> {
+    let mut overflow: c_int = 0;
+    // SAFETY: the object is an int; this neither fails nor calls Python code.
+    let small = unsafe { ffi::PyLong_AsLongLongAndOverflow(integer.as_ptr(), &raw mut overflow) };
+    if overflow == 0 {
+        return Ok(Key::Integer(small));
+    }
+    if wraps {
+        let low: u64 = integer.call_method1("__and__", (u64::MAX,))?.extract()?;
+        return Ok(Key::Integer(low as i64));
+    }
+    let digits = kept.insert(integer.py().get_type::<PyInt>().call_method1("__repr__", (integer,))?);
+    utf8(digits.as_ptr(), digits.py())
+}
+
+/// The UTF-8 of a str that lives for 'a.
+fn utf8<'a>(text: *mut ffi::PyObject, py: Python<'_>) -> PyResult<Key<'a>> {
+    let mut length = 0;
+    // SAFETY: `text` is a str; it caches its UTF-8 and never changes, so the bytes live as long as it does.
+    unsafe {
+        let start = ffi::PyUnicode_AsUTF8AndSize(text, &raw mut length);
+        if start.is_null() {
+            return Err(PyErr::fetch(py));
+        }
+        Ok(Key::Text(std::slice::from_raw_parts(start.cast::<u8>(), length.cast_unsigned())))
+    }
+}
+
+fn empty() -> PyErr {
+    EmptyRingError::new_err("the ring has no nodes; add one with add_node")
+}
+
+fn without_numpy(py: Python<'_>, cause: PyErr) -> PyErr {
+    if !cause.is_instance_of::<PyModuleNotFoundError>(py) {
+        return cause;
+    }
+    let error = PyModuleNotFoundError::new_err(
+        "get_many_indices answers with a NumPy array, and NumPy is not installed: pip install numpy, or call get_many",
+    );
+    error.set_cause(py, Some(cause));
+    error
+}
+
+/// A core's refusal as the exception that says the same.
+fn refused(py: Python<'_>, error: &RingError, node: Option<&Bound<'_, PyAny>>) -> PyErr {
+    match (error, node) {
+        (RingError::UnknownName { .. }, Some(node)) => {
+            unknown(py, &error.to_string(), node).unwrap_or_else(|error| error)
+        }
+        (RingError::NotHeld { .. }, _) => RequestError::new_err(error.to_string()),
+        _ => ConfigError::new_err(error.to_string()),
+    }
+}
+
+fn unknown(py: Python<'_>, message: &str, node: &Bound<'_, PyAny>) -> PyResult<PyErr> {
+    let fields = PyDict::new(py);
+    fields.set_item("node", node)?;
+    Ok(PyErr::from_value(py.get_type::<UnknownNodeError>().call((message,), Some(&fields))?))
+}

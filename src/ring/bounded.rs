@@ -1,0 +1,145 @@
+//! Consistent hashing with bounded loads: a node that is full passes the key on to the next one.
+//!
+//! Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads", SODA 2018. No node ever holds
+//! more than `⌈(1 + ε) · m · share⌉` of `m` keys.
+
+use super::{ConsistentHash, Distinct, Key, Node, Ring, RingError, position};
+
+/// A ring that counts what it placed.
+#[derive(Clone, Debug)]
+pub struct BoundedLoad {
+    ring: ConsistentHash,
+    epsilon: f64,
+    loads: Vec<u64>,
+}
+
+impl BoundedLoad {
+    /// A ring without load. `epsilon` is the slack above a node's fair share.
+    pub fn new(ring: ConsistentHash, epsilon: f64) -> Result<Self, RingError> {
+        let loads = vec![0; ring.nodes().len()];
+        Self::restore(ring, epsilon, loads)
+    }
+
+    /// A ring with the loads that it had.
+    pub fn restore(ring: ConsistentHash, epsilon: f64, loads: Vec<u64>) -> Result<Self, RingError> {
+        if !epsilon.is_finite() || epsilon <= 0.0 {
+            return Err(RingError::Epsilon { epsilon });
+        }
+        if loads.len() != ring.nodes().len() {
+            return Err(RingError::State { reason: "each node has one load" });
+        }
+        Ok(Self { ring, epsilon, loads })
+    }
+
+    /// Places a key: its owner's load grows by one.
+    pub fn acquire(&mut self, key: Key<'_>) -> Option<u32> {
+        let owner = self.owner(key)?;
+        self.loads[owner as usize] += 1;
+        Some(owner)
+    }
+
+    /// Takes one key away from a node.
+    pub fn release(&mut self, name: &str) -> Result<(), RingError> {
+        let load = &mut self.loads[position(self.ring.nodes(), name)?];
+        *load = load.checked_sub(1).ok_or_else(|| RingError::NotHeld { name: name.into() })?;
+        Ok(())
+    }
+
+    /// One more key on the node at `position`, whoever chose it.
+    pub fn charge(&mut self, position: u32) {
+        self.loads[position as usize] += 1;
+    }
+
+    /// One key less on the node at `position`; none stays none.
+    pub fn discharge(&mut self, position: u32) {
+        let load = &mut self.loads[position as usize];
+        *load = load.saturating_sub(1);
+    }
+
+    /// Forgets all loads.
+    pub fn empty(&mut self) {
+        self.loads.fill(0);
+    }
+
+    /// The load of each node.
+    pub fn loads(&self) -> &[u64] {
+        &self.loads
+    }
+
+    /// What each node may hold once one more key is placed.
+    pub fn capacities(&self) -> Vec<u64> {
+        let allowed = self.allowance();
+        self.ring.nodes().iter().map(|node| (allowed * node.weight).ceil() as u64).collect()
+    }
+
+    /// Load allowed per unit of weight, the next key included.
+    fn allowance(&self) -> f64 {
+        let weights: f64 = self.ring.nodes().iter().map(|node| node.weight).sum();
+        let keys = self.loads.iter().sum::<u64>() + 1;
+        (1.0 + self.epsilon) * keys as f64 / weights
+    }
+
+    fn find(&self, key: Key<'_>, allowed: f64) -> Option<u32> {
+        let mut walk = self.ring.walk(key);
+        // The capacities add up to more than all keys, so somebody has room, whatever rounding does to one of them.
+        walk.find(|&owner| self.has_room(owner, allowed)).or_else(|| self.ring.owner(key))
+    }
+
+    fn has_room(&self, owner: u32, allowed: f64) -> bool {
+        let owner = owner as usize;
+        (self.loads[owner] as f64) < (allowed * self.ring.nodes()[owner].weight).ceil()
+    }
+}
+
+impl Ring for BoundedLoad {
+    fn nodes(&self) -> &[Node] {
+        self.ring.nodes()
+    }
+
+    /// Where `acquire` would place the key now.
+    fn owner(&self, key: Key<'_>) -> Option<u32> {
+        self.find(key, self.allowance())
+    }
+
+    fn owners(&self, keys: &[Key<'_>], out: &mut [u32]) {
+        let allowed = self.allowance();
+        for (&key, out) in keys.iter().zip(out) {
+            if let Some(owner) = self.find(key, allowed) {
+                *out = owner;
+            }
+        }
+    }
+
+    /// Nodes with room first, each group in the order of the circle.
+    fn several(&self, key: Key<'_>, count: usize) -> Vec<u32> {
+        let allowed = self.allowance();
+        let mut distinct = Distinct::new(self.nodes().len(), count);
+        for room in [true, false] {
+            for owner in self.ring.walk(key).filter(|&owner| self.has_room(owner, allowed) == room) {
+                if distinct.is_full() {
+                    break;
+                }
+                distinct.take(owner);
+            }
+        }
+        distinct.fill()
+    }
+
+    /// Of the circle below: what the shares are while nobody is full.
+    fn shares(&self) -> Vec<f64> {
+        self.ring.shares()
+    }
+
+    fn insert(&mut self, node: Node) -> Result<(), RingError> {
+        self.ring.insert(node)?;
+        self.loads.push(0);
+        Ok(())
+    }
+
+    /// The node's load leaves with it; acquire again what it held.
+    fn remove(&mut self, name: &str) -> Result<u32, RingError> {
+        let at = self.ring.remove(name)?;
+        self.loads.remove(at as usize);
+        Ok(at)
+    }
+}
