@@ -150,7 +150,9 @@ def main() -> None:
         for policy, python in PYTHON.items():
             one, other = python(backends, weights), ours(policy, backends, weights)
             decisions = max(1_000, min(100_000, int(5e7 / nanoseconds(one, 200))))
-            rounds = [(nanoseconds(one, decisions), nanoseconds(other, decisions)) for _ in range(arguments.rounds)]
+            rounds = [
+                (nanoseconds(one, decisions), nanoseconds(other, decisions)) for _ in range(arguments.rounds)
+            ]
             theirs, mine = (median(column) for column in zip(*rounds, strict=True))
             ratio = median(python / coterie for python, coterie in rounds)
             print(f"{policy:20} {backends:8} {theirs:10.0f} {mine:10.0f} {ratio:7.2f}", flush=True)

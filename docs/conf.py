@@ -34,7 +34,7 @@ def write_reference(_app: Any) -> None:
     for name in public:
         module = importlib.import_module(name)
         # What a package only hands on is documented where it lives.
-        own = [member for member in module.__all__ if home(getattr(module, member), module.__name__) == name]
+        own = [member for member in module.__all__ if home(getattr(module, member), name) == name]
         handed_on = sorted(set(module.__all__) - set(own))
         text = f"{name}\n{'=' * len(name)}\n\n.. automodule:: {name}\n\n"
         if handed_on:
@@ -49,7 +49,7 @@ def write_reference(_app: Any) -> None:
 
 
 def home(thing: object, default: str) -> str:
-    return getattr(thing, "__module__", default)
+    return thing.__name__ if inspect.ismodule(thing) else getattr(thing, "__module__", default)
 
 
 def is_error(thing: object) -> bool:

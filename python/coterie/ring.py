@@ -42,7 +42,9 @@ __all__ = [
 Node = TypeVar("Node", bound=Hashable)
 Weights: TypeAlias = Mapping[Node, float] | Sequence[float]
 Key: TypeAlias = "str | bytes | int | np.integer[Any]"
-Keys: TypeAlias = "Iterable[Key] | npt.NDArray[np.integer[Any]] | npt.NDArray[np.str_] | npt.NDArray[np.bytes_]"
+Keys: TypeAlias = (
+    "Iterable[Key] | npt.NDArray[np.integer[Any]] | npt.NDArray[np.str_] | npt.NDArray[np.bytes_]"
+)
 
 _SIZE_MAX = 1 << 26
 

@@ -2,6 +2,12 @@
 //!
 //! The compiled module `coterie._coterie` is flat; the Python modules give it shape, documentation and types.
 
+#![expect(
+    clippy::doc_link_with_quotes,
+    clippy::doc_markdown,
+    reason = "what stands above a `pyclass` or a `pymethod` is a Python docstring, in numpydoc's markup"
+)]
+
 mod balance;
 mod errors;
 mod guard;

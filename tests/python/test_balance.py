@@ -99,7 +99,10 @@ def test_an_empty_balancer_says_what_to_do(policy: Any) -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@given(requests=st.lists(st.sampled_from(["pick", "done", "fail", "add", "remove"]), max_size=60), layered=st.booleans())
+@given(
+    requests=st.lists(st.sampled_from(["pick", "done", "fail", "add", "remove"]), max_size=60),
+    layered=st.booleans(),
+)
 def test_the_books_balance(policy: Any, requests: list[str], layered: bool) -> None:
     balancer: Balancer[int] = policy([0])
     if layered:
@@ -119,9 +122,9 @@ def test_the_books_balance(policy: Any, requests: list[str], layered: bool) -> N
         elif request == "remove" and serving:
             balancer.remove(serving.pop(0))
         stats = balancer.stats()
-        assert {backend: seen.in_flight for backend, seen in stats.backends.items() if seen.in_flight} == Counter(
-            open_requests
-        )
+        assert {
+            backend: seen.in_flight for backend, seen in stats.backends.items() if seen.in_flight
+        } == Counter(open_requests)
         assert sorted(balancer) == serving
 
 
@@ -144,7 +147,10 @@ def test_weights_come_as_a_mapping_a_sequence_or_beside(policy: Any) -> None:
         policy(["a", "b"], weights=[3, 1.5]),
         policy(["a", "b"], weights={"a": 3, "b": 1.5}),
     ):
-        assert {backend: seen.weight for backend, seen in balancer.stats().backends.items()} == {"a": 3, "b": 1.5}
+        assert {backend: seen.weight for backend, seen in balancer.stats().backends.items()} == {
+            "a": 3,
+            "b": 1.5,
+        }
 
 
 @pytest.mark.parametrize("policy", WEIGHTED)
@@ -365,7 +371,9 @@ def test_a_panic_is_shown_and_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_without_panic_the_error_says_why_each_was_passed_over() -> None:
     clock = Clock()
-    balancer = Healthy(RoundRobin("ab"), consecutive_failures=1, ejected_max=1.0, panic_threshold=0, clock=clock)
+    balancer = Healthy(
+        RoundRobin("ab"), consecutive_failures=1, ejected_max=1.0, panic_threshold=0, clock=clock
+    )
     fail(balancer, "a", 1)
     fail(balancer, "b", 1)
     with pytest.raises(coterie.NoBackendError) as caught:
