@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="coterie", description="Building blocks of distributed systems.")
     parser.add_argument("--version", action="version", version=f"coterie {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser("demo", help="a tour of what there is, on real work")
     demo.add_argument("--plain", action="store_true", help="aligned text, even on a terminal")
     chosen = parser.parse_args(arguments)

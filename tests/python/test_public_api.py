@@ -52,8 +52,8 @@ def names_of(module: ModuleType) -> list[str]:
     is_package = hasattr(module, "__path__")
     names = []
     for name, thing in vars(module).items():
-        if name.startswith("_") or inspect.ismodule(thing):
-            continue
+        if name.startswith("_") or not (inspect.isclass(thing) or inspect.isroutine(thing)):
+            continue  # modules, aliases of types, type variables
         home = getattr(thing, "__module__", module.__name__) or module.__name__
         is_ours = home == "coterie" or home.startswith("coterie.")
         declared = name in getattr(module, "__all__", ())
@@ -69,5 +69,5 @@ def own_documentation(thing: object) -> str | None:
 def undocumented_methods(thing: object) -> list[str]:
     if not inspect.isclass(thing) or issubclass(thing, BaseException):
         return []
-    methods = inspect.getmembers(thing, lambda member: callable(member) or inspect.isdatadescriptor(member))
+    methods = inspect.getmembers(thing, lambda member: callable(member) or isinstance(member, property))
     return [name for name, member in methods if not name.startswith("_") and not inspect.getdoc(member)]
