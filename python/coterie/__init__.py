@@ -5,7 +5,11 @@
 - `CoterieError` and the rest of the family: what can go wrong.
 """
 
-from coterie import balance, ring
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from coterie._coterie import version as _version
 from coterie.exceptions import (
     ConfigError,
@@ -18,6 +22,10 @@ from coterie.exceptions import (
 )
 from coterie.ring import ConsistentHash
 
+if TYPE_CHECKING:
+    from coterie import balance as balance
+    from coterie import ring as ring
+
 __all__ = [
     "ConfigError",
     "ConsistentHash",
@@ -27,9 +35,20 @@ __all__ = [
     "NoBackendError",
     "RequestError",
     "UnknownNodeError",
-    "balance",
-    "ring",
 ]
 
 # From the compiled module: reading the package's metadata would cost milliseconds at each import.
 __version__ = _version()
+
+_MODULES = ("balance", "ring")
+
+
+def __getattr__(name: str) -> Any:
+    # A module is loaded when somebody first names it, so that `import coterie` costs little however much there is.
+    if name in _MODULES:
+        return import_module(f"coterie.{name}")
+    raise AttributeError(f"module 'coterie' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})

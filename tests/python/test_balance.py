@@ -21,9 +21,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import coterie
-from coterie import balance
+from coterie import balance, ring
 from coterie.balance import (
     Balancer,
+    Hashed,
     Healthy,
     LeastConnections,
     PeakEwma,
@@ -259,6 +260,106 @@ def test_many_backends_come_and_go() -> None:
         assert born - 100 < picked <= born
     assert list(balancer.stats().backends) != []
     assert len(balancer) == 100
+
+
+# --- placed by key ----------------------------------------------------------------------------------------------
+
+RINGS: list[Callable[..., ring.Ring[Any]]] = [
+    ring.ConsistentHash,
+    ring.Ketama,
+    ring.Jump,
+    ring.Rendezvous,
+    ring.Maglev,
+    ring.Anchor,
+]
+NODES = [f"10.0.0.{number}:80" for number in range(1, 7)]
+
+
+@pytest.mark.parametrize("kind", RINGS)
+@pytest.mark.parametrize("wrap", WRAPPERS)
+def test_hashed_sends_a_key_to_its_owner(kind: Any, wrap: Any) -> None:
+    placed = kind(NODES)
+    balancer = wrap(Hashed(placed))
+    keys: list[Any] = [f"user:{number}" for number in range(200)] + [b"bytes", 7, -1, 2**70]
+    assert [balancer.pick(key) for key in keys] == placed.get_many(keys)
+
+
+@pytest.mark.parametrize("kind", RINGS)
+def test_only_the_keys_of_an_ejected_backend_move(kind: Any) -> None:
+    placed = kind(NODES)
+    balancer = Healthy(Hashed(placed), consecutive_failures=1)
+    keys = [f"user:{number}" for number in range(300)]
+    owners = placed.get_many(keys)
+    out = owners[0]
+    balancer.done(out, 0.01, ok=False)
+    moved = [balancer.pick(key) for key in keys]
+    assert out not in moved
+    assert [old for old, new in zip(owners, moved, strict=True) if old != new] == [old for old in owners if old == out]
+    expected = [next(node for node in placed.get_n(key, 6) if node != out) for key in keys]
+    assert moved == expected
+
+
+def test_the_ring_of_the_caller_and_that_of_the_balancer_are_two() -> None:
+    placed = ring.ConsistentHash(NODES)
+    balancer = Hashed(placed)
+    placed.remove_node(NODES[0])
+    assert set(balancer) == set(NODES)
+    balancer.add("10.0.0.9:80", 2)
+    assert "10.0.0.9:80" not in placed
+    assert balancer.stats().backends["10.0.0.9:80"].weight == 2
+    keys = [f"user:{number}" for number in range(500)]
+    now = ring.ConsistentHash({**dict.fromkeys(NODES, 1), "10.0.0.9:80": 2})
+    assert [balancer.pick(key) for key in keys] == now.get_many(keys)
+    balancer.set_weight("10.0.0.9:80", 1)
+    balancer.remove(NODES[1])
+    now = ring.ConsistentHash([*NODES[:1], *NODES[2:], "10.0.0.9:80"])
+    assert [balancer.pick(key) for key in keys] == now.get_many(keys)
+
+
+def test_a_refused_change_of_a_ring_leaves_the_balancer_as_it_was() -> None:
+    balancer = Hashed(ring.Jump(NODES))
+    for change in (
+        lambda: balancer.remove(NODES[0]),
+        lambda: balancer.add("new", 2),
+        lambda: balancer.set_weight(NODES[-1], 2),
+        lambda: balancer.add(NODES[0]),
+    ):
+        with pytest.raises(coterie.ConfigError):
+            change()
+    keys = [f"user:{number}" for number in range(100)]
+    assert [balancer.pick(key) for key in keys] == ring.Jump(NODES).get_many(keys)
+    assert {seen.weight for seen in balancer.stats().backends.values()} == {1}
+
+
+def test_a_request_without_a_key_is_refused() -> None:
+    for balancer in (Hashed(ring.Maglev(NODES)), Healthy(Hashed(ring.BoundedLoad(NODES)))):
+        with pytest.raises(TypeError, match="needs a key"):
+            balancer.pick()
+        with pytest.raises(TypeError, match="str, bytes or int"):
+            balancer.pick(1.5)  # type: ignore[arg-type]
+        assert balancer.stats().picks == 0
+
+
+def test_bounded_load_passes_keys_on_until_done() -> None:
+    balancer = Hashed(ring.BoundedLoad(NODES, epsilon=0.5))
+    picked = Counter(balancer.pick("the one hot key") for _ in range(60))
+    assert max(picked.values()) <= 15  # 1.5 times the average of 10
+    assert set(picked) == set(NODES) or len(picked) >= 4
+    for backend, count in picked.items():
+        for _ in range(count):
+            balancer.done(backend, 0.01)
+    assert balancer.pick("the one hot key") == ring.BoundedLoad(NODES).get("the one hot key")
+
+
+def test_bounded_loads_survive_a_change_of_the_backends() -> None:
+    balancer = Hashed(ring.BoundedLoad(NODES, epsilon=0.5))
+    for _ in range(60):
+        balancer.pick("the one hot key")
+    balancer.add("new")
+    before = balancer.stats().backends
+    picked = Counter(balancer.pick("the one hot key") for _ in range(10))
+    for backend in NODES:
+        assert before[backend].in_flight + picked[backend] <= -(-1.5 * 70 // 7)
 
 
 # --- leases -----------------------------------------------------------------------------------------------------
@@ -536,5 +637,5 @@ def test_all_policies_are_tried() -> None:
         for value in vars(balance).values()
         if isinstance(value, type) and issubclass(value, Balancer) and value.__module__ == "coterie.balance"
     }
-    tried = {*POLICIES, Healthy, Trusted, Balancer, balance.Hashed}
+    tried = {*POLICIES, Healthy, Trusted, Balancer, Hashed}
     assert {kind for kind in policies if not kind.__name__.startswith("_")} == tried
