@@ -1,7 +1,11 @@
-"""Compare python/coterie/_coterie.pyi with the compiled module; with --write, write it anew."""
+"""Compare python/coterie/_coterie.pyi with the compiled module; with --write, write it anew.
+
+PyO3 says what it accepts; some of that is said here in the words of our Python layer, which inherits from it.
+"""
 
 import argparse
 import difflib
+import re
 import subprocess
 import sys
 import sysconfig
@@ -9,6 +13,19 @@ import tempfile
 from pathlib import Path
 
 STUB = Path("python/coterie/_coterie.pyi")
+
+WORDS = [
+    # A subclass's `__new__` returns the subclass.
+    (r"(def __new__\(.*\)) -> \w+:", r"\1 -> Self:"),
+    # The Python layer promises less, and an override may not promise less than its base.
+    (r"SupportsFloat \| SupportsIndex", "float"),
+    (r"SupportsIndex", "int"),
+    # Strict checkers want to be told of what.
+    (r"\blist\b(?=[:,) ])", "list[Any]"),
+    (r"\bdict\b(?=[:,) ])", "dict[Any, Any]"),
+    (r"\btuple\b(?=[:,) ])", "tuple[Any, ...]"),
+    (r"^from typing import .*$", "from typing import Any, Self"),
+]
 
 
 def main() -> str | None:
@@ -47,11 +64,21 @@ def generate() -> str:
             check=True,
         )
         (stub,) = Path(folder).rglob("_coterie*.pyi")
-        text = stub.read_text().rstrip() + "\n"
+        text = in_our_words(stub.read_text().rstrip() + "\n")
     # An empty stub would silently strip every type.
     if "def " not in text or "__getattr__" in text:
         sys.exit(f"the generated stub is not complete:\n{text}")
     return text
+
+
+def in_our_words(text: str) -> str:
+    lines = text.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        if re.match(r"from typing import |\s*def |\s*\w+: ", line):  # and no sentence of a docstring
+            for pattern, words in WORDS:
+                line = re.sub(pattern, words, line)  # noqa: PLW2901 - one word after the other
+            lines[number] = line
+    return "".join(lines)
 
 
 if __name__ == "__main__":

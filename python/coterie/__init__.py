@@ -23,8 +23,7 @@ from coterie.exceptions import (
 from coterie.ring import ConsistentHash
 
 if TYPE_CHECKING:
-    from coterie import balance as balance
-    from coterie import ring as ring
+    from coterie import balance as balance, ring as ring
 
 __all__ = [
     "ConfigError",

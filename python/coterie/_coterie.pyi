@@ -3,7 +3,7 @@ The compiled half of Coterie. Import `coterie` instead: the names here may chang
 """
 
 from _typeshed import Incomplete, SupportsGetItem
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import Any, Self
 from typing_extensions import disjoint_base
 
 __all__ = ["Balancer", "Lease", "Ring", "provoke_panic", "version"]
@@ -13,7 +13,7 @@ class Balancer:
     """
     The compiled half of every balancer of `coterie.balance`: a policy, or a layer over another balancer.
     """
-    def __new__(cls, /, policy: str, *, below: Balancer | None = None, health: Incomplete | None = None, ring: Ring | None = None, seed: SupportsIndex = 0, clock: Any | None = None, decay: SupportsFloat | SupportsIndex = 0.0, penalty: SupportsFloat | SupportsIndex = 0.0) -> Balancer: ...
+    def __new__(cls, /, policy: str, *, below: Balancer | None = None, health: Incomplete | None = None, ring: Ring | None = None, seed: int = 0, clock: Any | None = None, decay: float = 0.0, penalty: float = 0.0) -> Self: ...
     def _discard(self, /, backend: Any, drain: bool) -> None:
         """
         Takes a backend out of service: after its last request has ended, or at once.
@@ -22,7 +22,7 @@ class Balancer:
         """
         Whether a `Healthy` layer panics, and how many ejections its limit has prevented.
         """
-    def _insert(self, /, backend: Any, weight: SupportsFloat | SupportsIndex, first: bool) -> None:
+    def _insert(self, /, backend: Any, weight: float, first: bool) -> None:
         """
         Adds a backend, or takes a draining one back into service.
         """
@@ -39,11 +39,11 @@ class Balancer:
         """
         What is known of each backend.
         """
-    def _weigh(self, /, backend: Any, weight: SupportsFloat | SupportsIndex) -> None:
+    def _weigh(self, /, backend: Any, weight: float) -> None:
         """
         Changes the weight of a backend.
         """
-    def done(self, /, backend: Any, latency: SupportsFloat | SupportsIndex, ok: bool = True) -> None:
+    def done(self, /, backend: Any, latency: float, ok: bool = True) -> None:
         """
         done($self, backend, latency, ok=True)
         --
@@ -113,7 +113,7 @@ class Lease:
     """
     A request that is being served; closing it is `done`.
     """
-    def __new__(cls, /, balancer: Balancer, key: Any | None, timeout: SupportsFloat | SupportsIndex | None) -> Lease: ...
+    def __new__(cls, /, balancer: Balancer, key: Any | None, timeout: float | None) -> Self: ...
     def _finish(self, /, ok: bool | None) -> bool:
         """
         Ends the lease: well, badly, or (`None`) nobody can tell. False when it had ended before.
@@ -130,7 +130,7 @@ class Ring:
     The compiled part of a ring. Use the classes of `coterie.ring`.
     """
     def __len__(self, /) -> int: ...
-    def __new__(cls, /, nodes: SupportsGetItem[int, Any], names: SupportsGetItem[int, str], weights: SupportsGetItem[int, SupportsFloat | SupportsIndex], settings: dict, memory: tuple[SupportsGetItem[int, SupportsIndex], SupportsGetItem[int, SupportsIndex], SupportsGetItem[int, SupportsIndex]] | None = None, origin: Ring | None = None) -> Ring:
+    def __new__(cls, /, nodes: SupportsGetItem[int, Any], names: SupportsGetItem[int, str], weights: SupportsGetItem[int, float], settings: dict[Any, Any], memory: tuple[SupportsGetItem[int, int], SupportsGetItem[int, int], SupportsGetItem[int, int]] | None = None, origin: Ring | None = None) -> Self:
         """
         A ring of the kind that the settings name, or a copy of `origin`.
         """
@@ -138,7 +138,7 @@ class Ring:
         """
         `BoundedLoad` only: places a key.
         """
-    def _add(self, /, node: Any, name: str, weight: SupportsFloat | SupportsIndex) -> None: ...
+    def _add(self, /, node: Any, name: str, weight: float) -> None: ...
     def _find(self, /, name: str) -> tuple[Any] | None:
         """
         The node of a name, in a tuple, since any object may be a node.
@@ -151,7 +151,7 @@ class Ring:
         """
         Share of the keys whose owner has another name in `other`.
         """
-    def _nodes(self, /) -> list:
+    def _nodes(self, /) -> list[Any]:
         """
         The nodes, in order.
         """
@@ -199,7 +199,7 @@ class Ring:
         >>> ring.get(7) == ring.get("7") == ring.get(b"7")
         True
         """
-    def get_many(self, /, keys: Any) -> list:
+    def get_many(self, /, keys: Any) -> list[Any]:
         """
         The owner of each key, in one call: much faster than a loop over `get`.
 
@@ -264,7 +264,7 @@ class Ring:
         >>> list(ring)[positions[7]] == ring.get(7)
         True
         """
-    def get_n(self, /, key: Any, n: SupportsIndex) -> list:
+    def get_n(self, /, key: Any, n: int) -> list[Any]:
         """
         Several nodes for a key, for replication.
 

@@ -7,18 +7,18 @@
                   Healthy: not ejected, warmed up
     done(backend, latency, ok) ──► the policy learns the load, the layers learn the health
 
-=========================  =====================================================================
-policy                     chooses
-=========================  =====================================================================
-:class:`RoundRobin`        each backend in turn
+===========================  =====================================================================
+policy                       chooses
+===========================  =====================================================================
+:class:`RoundRobin`          each backend in turn
 :class:`WeightedRoundRobin`  each in turn, in proportion to its weight (nginx's sequence)
-:class:`Random`            any backend
-:class:`WeightedRandom`    any backend, with a chance in proportion to its weight
-:class:`LeastConnections`  the backend with the fewest open requests
-:class:`PowerOfTwoChoices`  the less loaded of two random backends
-:class:`PeakEwma`          of two random backends, the one expected to answer first
-:class:`Hashed`            the owner of the request's key on a ring of :mod:`coterie.ring`
-=========================  =====================================================================
+:class:`Random`              any backend
+:class:`WeightedRandom`      any backend, with a chance in proportion to its weight
+:class:`LeastConnections`    the backend with the fewest open requests
+:class:`PowerOfTwoChoices`   the less loaded of two random backends
+:class:`PeakEwma`            of two random backends, the one expected to answer first
+:class:`Hashed`              the owner of the request's key on a ring of :mod:`coterie.ring`
+===========================  =====================================================================
 
 :class:`Healthy` and :class:`Trusted` wrap any of them, and each other. Backends are any hashable objects. All
 balancers may be used from many threads at once; those that keep no state between picks (round robin, the random
@@ -47,7 +47,6 @@ from coterie.exceptions import ConfigError
 
 if TYPE_CHECKING:
     from types import TracebackType
-
 
 
 __all__ = [
@@ -380,7 +379,9 @@ class Balancer(_coterie.Balancer, Generic[Backend]):
         {'a': 5, 'b': 5}
         """
         panicking, not_ejected = self._health()
-        return Stats({state[0]: _backend_stats(*state[1:]) for state in self._states()}, panicking, not_ejected)
+        return Stats(
+            {state[0]: _backend_stats(*state[1:]) for state in self._states()}, panicking, not_ejected
+        )
 
     @property
     def backends(self) -> list[Backend]:
@@ -401,7 +402,9 @@ class Balancer(_coterie.Balancer, Generic[Backend]):
 
     def _checked_weight(self, backend: Backend, weight: float) -> float:
         if not (isinstance(weight, (int, float)) and isfinite(weight) and weight > 0):
-            raise ConfigError(f"the weight of {backend!r} is {weight!r}; it must be a positive, finite number")
+            raise ConfigError(
+                f"the weight of {backend!r} is {weight!r}; it must be a positive, finite number"
+            )
         if not self._weighted and weight != 1:
             raise ConfigError(f"{type(self).__name__} has no weights; {backend!r} can not have {weight!r}")
         return float(weight)
@@ -926,7 +929,9 @@ class Healthy(_Layer[Backend]):
         _positive(window=window, ejection_time=ejection_time, ejection_time_max=ejection_time_max)
         _share(success_rate_min=success_rate_min, ejected_max=ejected_max, panic_threshold=panic_threshold)
         if not 0 <= consecutive_failures < 2**32 or not 0 <= window_requests_min < 2**32:
-            raise ConfigError("consecutive_failures and window_requests_min must be 0 or more, and fit in 32 bits")
+            raise ConfigError(
+                "consecutive_failures and window_requests_min must be 0 or more, and fit in 32 bits"
+            )
         if not 0 <= slow_start < inf:
             raise ConfigError(f"slow_start is {slow_start!r}; it must be a number of seconds, 0 or more")
         settings = _HealthSettings(
@@ -968,7 +973,9 @@ class Trusted(_Layer[Backend]):
     --------
     >>> from coterie.balance import RoundRobin, Trusted
     >>> labels = {"a": {"tls": True, "zone": "eu-1"}, "b": {"tls": False, "zone": "eu-1"}}
-    >>> balancer = Trusted(RoundRobin(["a", "b"]), require={"tls": True, "zone": {"eu-1", "eu-2"}}, labels=labels)
+    >>> balancer = Trusted(
+    ...     RoundRobin(["a", "b"]), require={"tls": True, "zone": {"eu-1", "eu-2"}}, labels=labels
+    ... )
     >>> balancer.pick(), balancer.pick()
     ('a', 'a')
     >>> balancer.label("b", {"tls": True, "zone": "eu-2"})

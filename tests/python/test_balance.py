@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import coterie
 from coterie import balance, ring
@@ -294,7 +293,9 @@ def test_only_the_keys_of_an_ejected_backend_move(kind: Any) -> None:
     balancer.done(out, 0.01, ok=False)
     moved = [balancer.pick(key) for key in keys]
     assert out not in moved
-    assert [old for old, new in zip(owners, moved, strict=True) if old != new] == [old for old in owners if old == out]
+    assert [old for old, new in zip(owners, moved, strict=True) if old != new] == [
+        old for old in owners if old == out
+    ]
     expected = [next(node for node in placed.get_n(key, 6) if node != out) for key in keys]
     assert moved == expected
 
