@@ -48,6 +48,8 @@ from coterie.exceptions import ConfigError
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from coterie.ring import Ring
+
 
 __all__ = [
     "BackendStats",
