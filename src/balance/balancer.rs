@@ -431,23 +431,12 @@ impl Balancer {
         Some(Arc::clone(&backend.counters))
     }
 
-    /// All backends, seen through `view`, in the order of their slots.
+    /// All backends, seen through `view`: those in service in the order in which they came, then those that drain.
     pub fn slots(&mut self, now: Instant, view: &View) -> Vec<SlotState> {
         let now = self.advance(now);
-        let known = self.backends.iter().enumerate();
-        known
-            .filter_map(|(slot, backend)| Some((slot as Slot, backend.as_ref()?)))
-            .map(|(slot, backend)| SlotState {
-                slot,
-                weight: backend.weight,
-                picks: backend.counters.picks(),
-                failures: backend.counters.failures(),
-                in_flight: backend.counters.in_flight(),
-                latency: self.policy.latency(now, slot),
-                refusal: self.refusal(now, slot, view),
-                warmth: view.healthy.iter().find_map(|&layer| self.healthy[layer].warmth(now, slot)),
-            })
-            .collect()
+        let draining = self.known().filter(|(_, backend)| backend.draining).map(|(slot, _)| slot);
+        let order: Vec<Slot> = self.active.iter().copied().chain(draining).collect();
+        order.into_iter().filter_map(|slot| self.state(now, slot, view)).collect()
     }
 
     /// From here on, another clock tells the time.
@@ -492,8 +481,26 @@ impl Balancer {
 
     fn refusals(&self, now: Instant, view: &View) -> NoBackend {
         let now = self.now.max(now);
-        let slots = (0..self.backends.len() as Slot).filter(|&slot| self.backends[slot as usize].is_some());
-        NoBackend::Refused(slots.filter_map(|slot| Some((slot, self.refusal(now, slot, view)?))).collect())
+        let refusals = self.known().filter_map(|(slot, _)| Some((slot, self.refusal(now, slot, view)?)));
+        NoBackend::Refused(refusals.collect())
+    }
+
+    fn state(&self, now: Instant, slot: Slot, view: &View) -> Option<SlotState> {
+        let backend = self.backends.get(slot as usize)?.as_ref()?;
+        Some(SlotState {
+            slot,
+            weight: backend.weight,
+            picks: backend.counters.picks(),
+            failures: backend.counters.failures(),
+            in_flight: backend.counters.in_flight(),
+            latency: self.policy.latency(now, slot),
+            refusal: self.refusal(now, slot, view),
+            warmth: view.healthy.iter().find_map(|&layer| self.healthy[layer].warmth(now, slot)),
+        })
+    }
+
+    fn known(&self) -> impl Iterator<Item = (Slot, &Backend)> {
+        self.backends.iter().enumerate().filter_map(|(slot, backend)| Some((slot as Slot, backend.as_ref()?)))
     }
 
     fn backend_mut(&mut self, slot: Slot) -> Option<&mut Backend> {

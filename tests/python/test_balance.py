@@ -257,8 +257,7 @@ def test_many_backends_come_and_go() -> None:
         picked = balancer.pick()
         balancer.done(picked, 0.01)
         assert born - 100 < picked <= born
-    assert list(balancer.stats().backends) != []
-    assert len(balancer) == 100
+    assert list(balancer) == list(range(300, 400)), "in the order in which they came"
 
 
 # --- placed by key ----------------------------------------------------------------------------------------------
