@@ -115,7 +115,7 @@ const fn step(slot: usize, skip: usize, size: usize) -> usize {
 }
 
 fn is_prime(number: usize) -> bool {
-    number >= 2 && (2..=number.isqrt()).all(|divisor| number % divisor != 0)
+    number >= 2 && (2..=number.isqrt()).all(|divisor| !number.is_multiple_of(divisor))
 }
 
 impl Ring for Maglev {
