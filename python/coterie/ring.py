@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 from coterie import _coterie
 from coterie.exceptions import ConfigError, UnknownNodeError
@@ -47,8 +46,7 @@ Keys: TypeAlias = "Iterable[Key] | npt.NDArray[np.integer[Any]] | npt.NDArray[np
 _SIZE_MAX = 1 << 26
 
 
-@dataclass(frozen=True)
-class Laws:
+class Laws(NamedTuple):
     """What a ring promises. Tests hold every ring to what it declares here.
 
     Attributes

@@ -5,6 +5,12 @@
 //! detached and swaps it in under the lock, or begins again when somebody else was faster. Only `BoundedLoad`'s
 //! placement lives under the lock itself, because each `acquire` changes it.
 
+#![expect(
+    clippy::doc_markdown,
+    clippy::doc_link_with_quotes,
+    reason = "what Python shows is numpydoc, not Markdown"
+)]
+
 use std::os::raw::c_int;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -19,8 +25,8 @@ use pyo3::{Borrowed, ffi, import_exception};
 use super::errors::{ConfigError, EmptyRingError, UnknownNodeError};
 use super::guard;
 use crate::ring::{
-    Anchor, BoundedLoad, ConsistentHash, HashFunction, Jump, Ketama, Key, Maglev, Node, Rendezvous, Ring, RingError,
-    Variant, moved,
+    Anchor, BoundedLoad, ConsistentHash, HashFunction, Jump, Ketama, Key, Maglev, Node, Rendezvous, Ring,
+    RingError, Variant, moved,
 };
 
 import_exception!(coterie.exceptions, RequestError);
@@ -102,13 +108,18 @@ impl PyRing {
                 return origin.get().duplicate(py);
             }
             let settings: Settings = settings.extract()?;
-            let cores = names.iter().zip(weights).map(|(name, weight)| Node::weighted(name, weight)).collect();
-            let built = py.detach(|| build(cores, &settings, memory)).map_err(|error| refused(py, &error, None))?;
+            let cores =
+                names.into_iter().zip(weights).map(|(name, weight)| Node::weighted(&name, weight)).collect();
+            let built =
+                py.detach(|| build(cores, &settings, memory)).map_err(|error| refused(py, &error, None))?;
             let (placement, bounded) = match built {
                 Built::Core(core) => (Placement::Free(Arc::new(core)), None),
                 Built::Bounded(bounded) => (Placement::Locked, Some(bounded)),
             };
-            Ok(Self { snapshot: ArcSwap::from_pointee(Snapshot { nodes, placement }), bounded: Mutex::new(bounded) })
+            Ok(Self {
+                snapshot: ArcSwap::from_pointee(Snapshot { nodes, placement }),
+                bounded: Mutex::new(bounded),
+            })
         })
     }
 
@@ -188,7 +199,8 @@ impl PyRing {
     fn get_n<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>, n: isize) -> PyResult<Bound<'py, PyList>> {
         guard::shielded(|| {
             let count = usize::try_from(n).ok().filter(|&count| count > 0);
-            let count = count.ok_or_else(|| ConfigError::new_err(format!("n is {n}; it must be at least 1")))?;
+            let count =
+                count.ok_or_else(|| ConfigError::new_err(format!("n is {n}; it must be at least 1")))?;
             let mut kept = None;
             let key = read_key(key.as_borrowed(), self.snapshot.load().wraps(), &mut kept)?;
             let (owners, snapshot) = self.read(py, |ring| ring.several(key, count))?;
@@ -265,7 +277,11 @@ impl PyRing {
     /// np.int64(1000)
     /// >>> list(ring)[positions[7]] == ring.get(7)
     /// True
-    fn get_many_indices<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn get_many_indices<'py>(
+        &self,
+        py: Python<'py>,
+        keys: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         guard::shielded(|| {
             let numpy = py.import("numpy").map_err(|cause| without_numpy(py, cause))?;
             let (owners, _) = self.batch(py, keys)?;
@@ -375,7 +391,8 @@ impl PyRing {
     /// `BoundedLoad` only: the nodes and the load of each.
     fn _loads(&self, py: Python<'_>) -> PyResult<(Vec<Py<PyAny>>, Vec<u64>)> {
         guard::shielded(|| {
-            let (loads, snapshot) = self.locked(py, |bounded, snapshot| (bounded.loads().to_vec(), snapshot))?;
+            let (loads, snapshot) =
+                self.locked(py, |bounded, snapshot| (bounded.loads().to_vec(), snapshot))?;
             Ok((snapshot.objects(py), loads))
         })
     }
@@ -386,13 +403,18 @@ impl PyRing {
 
     fn __clear__(&self) {
         let empty = Core::Jump(Jump::new(Vec::new()).expect("no node to refuse"));
-        self.snapshot.store(Arc::new(Snapshot { nodes: Vec::new(), placement: Placement::Free(Arc::new(empty)) }));
+        self.snapshot
+            .store(Arc::new(Snapshot { nodes: Vec::new(), placement: Placement::Free(Arc::new(empty)) }));
     }
 }
 
 impl PyRing {
     /// Reads the placement, and hands back the snapshot that it belongs to.
-    fn read<R: Send>(&self, py: Python<'_>, body: impl FnOnce(&dyn Ring) -> R + Send) -> PyResult<(R, Arc<Snapshot>)> {
+    fn read<R: Send>(
+        &self,
+        py: Python<'_>,
+        body: impl FnOnce(&dyn Ring) -> R + Send,
+    ) -> PyResult<(R, Arc<Snapshot>)> {
         let snapshot = self.snapshot.load_full();
         if let Placement::Free(core) = &snapshot.placement {
             return Ok((body(core.ring()), snapshot));
@@ -619,7 +641,10 @@ fn owners_in_parallel(ring: &dyn Ring, keys: &[Key<'_>], owners: &mut [u32]) {
     let share = keys.len().div_ceil(threads).max(1);
     let mut shares = keys.chunks(share).zip(owners.chunks_mut(share));
     let first = shares.next();
-    #[expect(clippy::disallowed_methods, reason = "bindings may spawn; these threads end before the call does, so a fork never meets them")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "bindings may spawn; these threads end before the call does, so a fork never meets them"
+    )]
     std::thread::scope(|scope| {
         for (keys, owners) in shares {
             scope.spawn(move || ring.owners(keys, owners));
@@ -633,7 +658,9 @@ fn owners_in_parallel(ring: &dyn Ring, keys: &[Key<'_>], owners: &mut [u32]) {
 fn threads() -> usize {
     // Asking reads files where control groups limit the processors; nothing of Python runs in here.
     static THREADS: OnceLock<usize> = OnceLock::new();
-    *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(1, |threads| threads.get().min(THREADS_MAX)))
+    *THREADS.get_or_init(|| {
+        std::thread::available_parallelism().map_or(1, |threads| threads.get().min(THREADS_MAX))
+    })
 }
 
 /// What the keys of a batch are read from: it outlives them, and nobody can change it.
@@ -655,7 +682,9 @@ impl<'py> Source<'py> {
         }
         if keys.is_instance_of::<PyString>() || keys.is_instance_of::<PyBytes>() {
             let kind = keys.get_type().name()?;
-            return Err(PyTypeError::new_err(format!("keys is one {kind}, not several keys; for one key call get")));
+            return Err(PyTypeError::new_err(format!(
+                "keys is one {kind}, not several keys; for one key call get"
+            )));
         }
         if let Ok(buffer) = PyUntypedBuffer::get(keys)
             && let Some(source) = Self::read_array(keys.py(), &buffer)?
@@ -715,7 +744,10 @@ impl<'py> Source<'py> {
 }
 
 /// The elements as 64-bit integers; `None` when one is too large.
-fn widened<T: Element + TryInto<i64>>(py: Python<'_>, buffer: &PyUntypedBuffer) -> PyResult<Option<Vec<i64>>> {
+fn widened<T: Element + TryInto<i64>>(
+    py: Python<'_>,
+    buffer: &PyUntypedBuffer,
+) -> PyResult<Option<Vec<i64>>> {
     let elements = buffer.as_typed::<T>()?.to_vec(py)?;
     Ok(elements.into_iter().map(|element| element.try_into().ok()).collect())
 }
@@ -738,9 +770,14 @@ fn read_texts<'py>(buffer: &PyUntypedBuffer) -> Option<Source<'py>> {
         if unit == b's' {
             texts.extend_from_slice(&element[..length_without_padding(element, 1)]);
         } else {
-            for point in element[..length_without_padding(element, 4)].chunks_exact(4) {
-                let point = char::from_u32(u32::from_ne_bytes([point[0], point[1], point[2], point[3]]))?;
-                texts.extend_from_slice(point.encode_utf8(&mut [0; 4]).as_bytes());
+            let points = element[..length_without_padding(element, 4)].chunks_exact(4);
+            let points = points.map(|point| u32::from_ne_bytes([point[0], point[1], point[2], point[3]]));
+            if points.clone().fold(0, |all, point| all | point) < 0x80 {
+                texts.extend(points.map(|point| point as u8));
+            } else {
+                for point in points {
+                    texts.extend_from_slice(char::from_u32(point)?.encode_utf8(&mut [0; 4]).as_bytes());
+                }
             }
         }
         ends.push(texts.len());
@@ -761,8 +798,9 @@ fn read_key<'a, 'py: 'a>(
     wraps: bool,
     kept: &'a mut Option<Bound<'py, PyAny>>,
 ) -> PyResult<Key<'a>> {
-    if let Ok(text) = item.cast::<PyString>() {
-        return utf8(text.as_any().as_borrowed().as_ptr(), item.py());
+    // A str proper is told by its type's address, without a call.
+    if item.is_exact_instance_of::<PyString>() || item.is_instance_of::<PyString>() {
+        return utf8(item.as_ptr(), item.py());
     }
     if item.is_instance_of::<PyBytes>() {
         // SAFETY: it is a bytes object, which never changes and which `item` keeps alive for 'a.
@@ -834,7 +872,9 @@ fn without_numpy(py: Python<'_>, cause: PyErr) -> PyErr {
 /// A core's refusal as the exception that says the same.
 fn refused(py: Python<'_>, error: &RingError, node: Option<&Bound<'_, PyAny>>) -> PyErr {
     match (error, node) {
-        (RingError::UnknownName { .. }, Some(node)) => unknown(py, &error.to_string(), node).unwrap_or_else(|error| error),
+        (RingError::UnknownName { .. }, Some(node)) => {
+            unknown(py, &error.to_string(), node).unwrap_or_else(|error| error)
+        }
         (RingError::NotHeld { .. }, _) => RequestError::new_err(error.to_string()),
         _ => ConfigError::new_err(error.to_string()),
     }

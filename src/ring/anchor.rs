@@ -3,7 +3,9 @@
 //! Mendelson, Vargaftik, Barabash, Lorenz, Keslassy and Orda, "`AnchorHash`: a scalable consistent hash",
 //! IEEE/ACM Transactions on Networking 2020, algorithm 3; the names `A K W L R N` are the paper's.
 
-use super::{Key, Node, Ring, RingError, SIZE_MAX, admit, admit_all, position, refuse_weight, several_by_salt};
+use super::{
+    Key, Node, Ring, RingError, SIZE_MAX, admit, admit_all, position, refuse_weight, several_by_salt,
+};
 use crate::random::{GOLDEN, mix, scale};
 
 /// Buckets and the nodes in them.
@@ -41,7 +43,12 @@ impl Anchor {
     }
 
     /// A ring as it stood: the stack of removed buckets and each node's bucket say all about its history.
-    pub fn restore(nodes: Vec<Node>, capacity: usize, removed: &[u32], buckets: Vec<u32>) -> Result<Self, RingError> {
+    pub fn restore(
+        nodes: Vec<Node>,
+        capacity: usize,
+        removed: &[u32],
+        buckets: Vec<u32>,
+    ) -> Result<Self, RingError> {
         check_capacity(capacity)?;
         if nodes.len() > capacity {
             return Err(RingError::Full { capacity });

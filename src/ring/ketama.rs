@@ -65,7 +65,8 @@ impl Variant {
 /// Weights count against their sum, so that a change of one node may shift the number of another's points:
 /// everything is placed anew.
 fn place(nodes: &[Node], variant: Variant) -> Result<Points, RingError> {
-    let unweighted = variant == Variant::Ketama && nodes.iter().all(|node| node.weight.to_bits() == 1.0f64.to_bits());
+    let unweighted =
+        variant == Variant::Ketama && nodes.iter().all(|node| node.weight.to_bits() == 1.0f64.to_bits());
     // Shares are single precision in libmemcached; in double, 50 equal servers would have 40 digests, not 39.
     let total = nodes.iter().map(|node| node.weight).sum::<f64>() as f32;
     let points = nodes.len() as f64 * f64::from(POINTS_OF_AVERAGE);

@@ -166,6 +166,7 @@ fn steps<const N: usize>(start: [[u32; N]; 4], message: &[[u32; N]; 16]) -> [[u3
             }
         }
     }
-    let add = |state: [u32; N], start: [u32; N]| std::array::from_fn(|lane| state[lane].wrapping_add(start[lane]));
+    let add =
+        |state: [u32; N], start: [u32; N]| std::array::from_fn(|lane| state[lane].wrapping_add(start[lane]));
     [add(a, start[0]), add(b, start[1]), add(c, start[2]), add(d, start[3])]
 }

@@ -148,7 +148,9 @@ pub enum RingError {
         weight: f64,
     },
     /// This algorithm treats all nodes alike.
-    #[error("{ring} takes no weights, but node '{name}' has weight {weight}; use ConsistentHash, Rendezvous or Maglev")]
+    #[error(
+        "{ring} takes no weights, but node '{name}' has weight {weight}; use ConsistentHash, Rendezvous or Maglev"
+    )]
     Unweighted {
         /// Which algorithm.
         ring: &'static str,
@@ -158,7 +160,9 @@ pub enum RingError {
         weight: f64,
     },
     /// Jump numbers its buckets from 0 on, without gaps.
-    #[error("Jump removes only the node added last, '{last}', not '{name}'; use Anchor or ConsistentHash to remove any")]
+    #[error(
+        "Jump removes only the node added last, '{last}', not '{name}'; use Anchor or ConsistentHash to remove any"
+    )]
     NotLast {
         /// Who was to leave.
         name: Arc<str>,

@@ -62,6 +62,9 @@ impl Rendezvous {
     fn highest_weighted(&self, hash: u64) -> u32 {
         let (mut best, mut winner) = ((f64::NEG_INFINITY, 0), self.bidders[0].position);
         for bidder in &self.bidders {
+            if bidder.ceiling(hash) < best.0 {
+                continue;
+            }
             let bid = bidder.bid(hash);
             if bid > best {
                 (best, winner) = (bid, bidder.position);
@@ -81,10 +84,22 @@ impl Bidder {
     /// made equal, so that equal weights rank nodes as no weights do.
     fn bid(&self, hash: u64) -> (f64, u64) {
         let word = self.word(hash);
-        let unit = ((word >> 11) as f64 + 0.5) * (1.0 / (1u64 << 53) as f64);
         // libm's logarithm is the same on every platform; the system's is not.
-        (-self.weight / libm::log(unit), word)
+        (-self.weight / libm::log(open_unit(word)), word)
     }
+
+    /// What the bid cannot exceed, without a logarithm, since `-ln(u) ≥ 1 - u`; rounding included. It rules out
+    /// nearly all who lose.
+    #[inline]
+    fn ceiling(&self, hash: u64) -> f64 {
+        self.weight / (1.0 - open_unit(self.word(hash))) * (1.0 + 1e-9)
+    }
+}
+
+/// A word as a float above 0 and below 1.
+#[inline]
+fn open_unit(word: u64) -> f64 {
+    ((word >> 11) as f64 + 0.5) * (1.0 / (1u64 << 53) as f64)
 }
 
 impl Ring for Rendezvous {
@@ -107,7 +122,8 @@ impl Ring for Rendezvous {
 
     fn several(&self, key: Key<'_>, count: usize) -> Vec<u32> {
         let hash = key.xxh3();
-        let weight = |bidder: &Bidder| if self.weighted { bidder.bid(hash) } else { (0.0, bidder.word(hash)) };
+        let weight =
+            |bidder: &Bidder| if self.weighted { bidder.bid(hash) } else { (0.0, bidder.word(hash)) };
         let mut bids: Vec<((f64, u64), u32)> =
             self.bidders.iter().map(|bidder| (weight(bidder), bidder.position)).collect();
         // Stable: equal bids stay in the order of names.

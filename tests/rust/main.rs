@@ -1,0 +1,3 @@
+//! Tests of the cores, one module for each capability. They need no interpreter.
+
+mod ring;
