@@ -703,6 +703,10 @@ impl<'py> Source<'py> {
             return Err(PyTypeError::new_err(message));
         }
         let format = buffer.format();
+        let foreign: &[u8] = if cfg!(target_endian = "little") { b">!" } else { b"<" };
+        if format.to_bytes().first().is_some_and(|order| foreign.contains(order)) {
+            return Ok(None);
+        }
         let integers = match ElementType::from_format(format) {
             ElementType::SignedInteger { bytes: 1 } => widened::<i8>(py, buffer)?,
             ElementType::SignedInteger { bytes: 2 } => widened::<i16>(py, buffer)?,
@@ -755,9 +759,8 @@ fn widened<T: Element + TryInto<i64>>(
 /// The texts of NumPy's `U` and `S` arrays; `None` for other arrays, and for texts that have no UTF-8.
 fn read_texts<'py>(buffer: &PyUntypedBuffer) -> Option<Source<'py>> {
     let format = buffer.format().to_bytes();
-    let native = [if cfg!(target_endian = "little") { b'<' } else { b'>' }, b'=', b'@'];
-    let format = format.strip_prefix(&native[..1]).or(format.strip_prefix(b"=")).unwrap_or(format);
     let (&unit, digits) = format.split_last()?;
+    let digits = if let [b'<' | b'>' | b'=' | b'@', digits @ ..] = digits { digits } else { digits };
     if !digits.iter().all(u8::is_ascii_digit) || (unit != b'w' && unit != b's') {
         return None;
     }
