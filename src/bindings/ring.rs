@@ -89,6 +89,9 @@ struct Settings {
 /// node; `BoundedLoad`'s loads.
 type Memory = (Vec<u32>, Vec<u32>, Vec<u64>);
 
+/// Nodes, names, weights and memory.
+type State = (Vec<Py<PyAny>>, Vec<String>, Vec<f64>, Memory);
+
 #[pymethods]
 impl PyRing {
     /// A ring of the kind that the settings name, or a copy of `origin`.
@@ -346,7 +349,7 @@ impl PyRing {
     }
 
     /// The nodes, their names and weights, and the memory: all that another process needs besides the settings.
-    fn _state(&self, py: Python<'_>) -> PyResult<(Vec<Py<PyAny>>, Vec<String>, Vec<f64>, Memory)> {
+    fn _state(&self, py: Python<'_>) -> PyResult<State> {
         guard::shielded(|| {
             let describe = |ring: &dyn Ring| {
                 let names = ring.nodes().iter().map(|node| node.name.to_string()).collect();
@@ -808,7 +811,7 @@ fn read_key<'a, 'py: 'a>(
     if item.is_instance_of::<PyBytes>() {
         // SAFETY: it is a bytes object, which never changes and which `item` keeps alive for 'a.
         let bytes = unsafe {
-            let length = ffi::PyBytes_Size(item.as_ptr()).cast_unsigned();
+            let length = ffi::PyBytes_Size(item.as_ptr()) as usize;
             std::slice::from_raw_parts(ffi::PyBytes_AsString(item.as_ptr()).cast::<u8>(), length)
         };
         return Ok(Key::Text(bytes));
@@ -853,7 +856,7 @@ fn utf8<'a>(text: *mut ffi::PyObject, py: Python<'_>) -> PyResult<Key<'a>> {
         if start.is_null() {
             return Err(PyErr::fetch(py));
         }
-        Ok(Key::Text(std::slice::from_raw_parts(start.cast::<u8>(), length.cast_unsigned())))
+        Ok(Key::Text(std::slice::from_raw_parts(start.cast::<u8>(), length as usize)))
     }
 }
 

@@ -62,7 +62,7 @@ impl Rendezvous {
     fn highest_weighted(&self, hash: u64) -> u32 {
         let (mut best, mut winner) = ((f64::NEG_INFINITY, 0), self.bidders[0].position);
         for bidder in &self.bidders {
-            if bidder.ceiling(hash) < best.0 {
+            if bidder.is_beaten(hash, best.0) {
                 continue;
             }
             let bid = bidder.bid(hash);
@@ -88,11 +88,11 @@ impl Bidder {
         (-self.weight / libm::log(open_unit(word)), word)
     }
 
-    /// What the bid cannot exceed, without a logarithm, since `-ln(u) ≥ 1 - u`; rounding included. It rules out
-    /// nearly all who lose.
+    /// Tells nearly all who lose without a logarithm: since `-ln(u) ≥ 1 - u`, no bid exceeds `w / (1 - u)`. The
+    /// margin is wider than all rounding.
     #[inline]
-    fn ceiling(&self, hash: u64) -> f64 {
-        self.weight / (1.0 - open_unit(self.word(hash))) * (1.0 + 1e-9)
+    fn is_beaten(&self, hash: u64, best: f64) -> bool {
+        self.weight * (1.0 + 1e-9) < best * (1.0 - open_unit(self.word(hash)))
     }
 }
 
