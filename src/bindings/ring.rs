@@ -96,7 +96,7 @@ type State = (Vec<Py<PyAny>>, Vec<String>, Vec<f64>, Memory);
 impl PyRing {
     /// A ring of the kind that the settings name, or a copy of `origin`.
     #[new]
-    #[pyo3(signature = (nodes, names, weights, settings, memory=None, origin=None))]
+    #[pyo3(signature = (nodes, names, weights, settings: "dict[str, Any]", memory=None, origin=None))]
     fn new(
         py: Python<'_>,
         nodes: Vec<Py<PyAny>>,
@@ -199,6 +199,7 @@ impl PyRing {
     /// >>> ring.remove_node(first)
     /// >>> ring.get("user:42") == second
     /// True
+    #[pyo3(signature = (key, n) -> "list[Any]")]
     fn get_n<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>, n: isize) -> PyResult<Bound<'py, PyList>> {
         guard::shielded(|| {
             let count = usize::try_from(n).ok().filter(|&count| count > 0);
@@ -244,6 +245,7 @@ impl PyRing {
     /// >>> keys = ["user:1", "user:2", "user:3"]
     /// >>> ring.get_many(keys) == [ring.get(key) for key in keys]
     /// True
+    #[pyo3(signature = (keys) -> "list[Any]")]
     fn get_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
         guard::shielded(|| {
             let (owners, snapshot) = self.batch(py, keys)?;
@@ -300,8 +302,8 @@ impl PyRing {
     }
 
     /// The nodes, in order.
-    fn _nodes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        guard::shielded(|| PyList::new(py, &self.snapshot.load_full().nodes))
+    fn _nodes(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
+        guard::shielded(|| Ok(self.snapshot.load_full().objects(py)))
     }
 
     /// The node of a name, in a tuple, since any object may be a node.
