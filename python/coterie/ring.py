@@ -17,8 +17,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Self, SupportsIndex, TypeAlias, TypeVar, cast
 
 from coterie import _coterie
 from coterie.exceptions import ConfigError, UnknownNodeError
@@ -49,8 +48,7 @@ Keys: TypeAlias = (
 _SIZE_MAX = 1 << 26
 
 
-@dataclass(frozen=True)
-class Laws:
+class Laws(NamedTuple):
     """What a ring promises. Tests hold every ring to what it declares here.
 
     Attributes
@@ -113,7 +111,7 @@ class Ring(_coterie.Ring, Generic[Node]):
     if TYPE_CHECKING:
         # Inherited from the compiled class, so that a lookup passes through no Python code.
         def get(self, key: Key) -> Node: ...
-        def get_n(self, key: Key, n: int) -> list[Node]: ...
+        def get_n(self, key: Key, n: SupportsIndex) -> list[Node]: ...
         def get_many(self, keys: Keys) -> list[Node]: ...
         def get_many_indices(self, keys: Keys) -> npt.NDArray[np.intp]: ...
 
@@ -151,9 +149,8 @@ class Ring(_coterie.Ring, Generic[Node]):
         memory: tuple[list[int], list[int], list[int]] | None = None,
         origin: Ring[Node] | None = None,
     ) -> Self:
-        self = _coterie.Ring.__new__(
-            cls, nodes, names, weights, {"kind": cls._kind(), **settings}, memory, origin
-        )
+        kind = {"kind": cls._kind(), **settings}
+        self = cast("Self", _coterie.Ring.__new__(cls, nodes, names, weights, kind, memory, origin))
         self._settings = settings
         self._name = name
         return self

@@ -1,5 +1,4 @@
 //! `coterie.balance` over `crate::balance`.
-#![expect(clippy::doc_markdown, clippy::doc_link_with_quotes, reason = "what Python shows is numpydoc")]
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -7,11 +7,6 @@
     clippy::doc_markdown,
     reason = "what stands above a `pyclass` or a `pymethod` is a Python docstring, in numpydoc's markup"
 )]
-#![expect(
-    clippy::needless_pass_by_value,
-    clippy::type_complexity,
-    reason = "PyO3 hands over what it extracted, and takes tuples for Python's"
-)]
 
 mod balance;
 mod errors;

@@ -84,11 +84,14 @@ struct Settings {
 /// node; `BoundedLoad`'s loads.
 type Memory = (Vec<u32>, Vec<u32>, Vec<u64>);
 
+/// Nodes, names, weights and memory.
+type State = (Vec<Py<PyAny>>, Vec<String>, Vec<f64>, Memory);
+
 #[pymethods]
 impl PyRing {
     /// A ring of the kind that the settings name, or a copy of `origin`.
     #[new]
-    #[pyo3(signature = (nodes, names, weights, settings, memory=None, origin=None))]
+    #[pyo3(signature = (nodes, names, weights, settings: "dict[str, Any]", memory=None, origin=None))]
     fn new(
         py: Python<'_>,
         nodes: Vec<Py<PyAny>>,
@@ -104,7 +107,7 @@ impl PyRing {
             }
             let settings: Settings = settings.extract()?;
             let cores =
-                names.iter().zip(weights).map(|(name, weight)| Node::weighted(name, weight)).collect();
+                names.into_iter().zip(weights).map(|(name, weight)| Node::weighted(&name, weight)).collect();
             let built =
                 py.detach(|| build(cores, &settings, memory)).map_err(|error| refused(py, &error, None))?;
             let (placement, bounded) = match built {
@@ -191,6 +194,7 @@ impl PyRing {
     /// >>> ring.remove_node(first)
     /// >>> ring.get("user:42") == second
     /// True
+    #[pyo3(signature = (key, n) -> "list[Any]")]
     fn get_n<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>, n: isize) -> PyResult<Bound<'py, PyList>> {
         guard::shielded(|| {
             let count = usize::try_from(n).ok().filter(|&count| count > 0);
@@ -236,6 +240,7 @@ impl PyRing {
     /// >>> keys = ["user:1", "user:2", "user:3"]
     /// >>> ring.get_many(keys) == [ring.get(key) for key in keys]
     /// True
+    #[pyo3(signature = (keys) -> "list[Any]")]
     fn get_many<'py>(&self, py: Python<'py>, keys: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
         guard::shielded(|| {
             let (owners, snapshot) = self.batch(py, keys)?;
@@ -292,8 +297,8 @@ impl PyRing {
     }
 
     /// The nodes, in order.
-    fn _nodes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
-        guard::shielded(|| PyList::new(py, &self.snapshot.load_full().nodes))
+    fn _nodes(&self, py: Python<'_>) -> PyResult<Vec<Py<PyAny>>> {
+        guard::shielded(|| Ok(self.snapshot.load_full().objects(py)))
     }
 
     /// The node of a name, in a tuple, since any object may be a node.
@@ -341,7 +346,7 @@ impl PyRing {
     }
 
     /// The nodes, their names and weights, and the memory: all that another process needs besides the settings.
-    fn _state(&self, py: Python<'_>) -> PyResult<(Vec<Py<PyAny>>, Vec<String>, Vec<f64>, Memory)> {
+    fn _state(&self, py: Python<'_>) -> PyResult<State> {
         guard::shielded(|| {
             let describe = |ring: &dyn Ring| {
                 let names = ring.nodes().iter().map(|node| node.name.to_string()).collect();
@@ -726,6 +731,10 @@ impl<'py> Source<'py> {
             return Err(PyTypeError::new_err(message));
         }
         let format = buffer.format();
+        let foreign: &[u8] = if cfg!(target_endian = "little") { b">!" } else { b"<" };
+        if format.to_bytes().first().is_some_and(|order| foreign.contains(order)) {
+            return Ok(None);
+        }
         let integers = match ElementType::from_format(format) {
             ElementType::SignedInteger { bytes: 1 } => widened::<i8>(py, buffer)?,
             ElementType::SignedInteger { bytes: 2 } => widened::<i16>(py, buffer)?,
@@ -778,9 +787,8 @@ fn widened<T: Element + TryInto<i64>>(
 /// The texts of NumPy's `U` and `S` arrays; `None` for other arrays, and for texts that have no UTF-8.
 fn read_texts<'py>(buffer: &PyUntypedBuffer) -> Option<Source<'py>> {
     let format = buffer.format().to_bytes();
-    let native = [if cfg!(target_endian = "little") { b'<' } else { b'>' }, b'=', b'@'];
-    let format = format.strip_prefix(&native[..1]).or(format.strip_prefix(b"=")).unwrap_or(format);
     let (&unit, digits) = format.split_last()?;
+    let digits = if let [b'<' | b'>' | b'=' | b'@', digits @ ..] = digits { digits } else { digits };
     if !digits.iter().all(u8::is_ascii_digit) || (unit != b'w' && unit != b's') {
         return None;
     }
@@ -793,9 +801,14 @@ fn read_texts<'py>(buffer: &PyUntypedBuffer) -> Option<Source<'py>> {
         if unit == b's' {
             texts.extend_from_slice(&element[..length_without_padding(element, 1)]);
         } else {
-            for point in element[..length_without_padding(element, 4)].chunks_exact(4) {
-                let point = char::from_u32(u32::from_ne_bytes([point[0], point[1], point[2], point[3]]))?;
-                texts.extend_from_slice(point.encode_utf8(&mut [0; 4]).as_bytes());
+            let points = element[..length_without_padding(element, 4)].chunks_exact(4);
+            let points = points.map(|point| u32::from_ne_bytes([point[0], point[1], point[2], point[3]]));
+            if points.clone().fold(0, |all, point| all | point) < 0x80 {
+                texts.extend(points.map(|point| point as u8));
+            } else {
+                for point in points {
+                    texts.extend_from_slice(char::from_u32(point)?.encode_utf8(&mut [0; 4]).as_bytes());
+                }
             }
         }
         ends.push(texts.len());
@@ -816,13 +829,14 @@ pub(super) fn read_key<'a, 'py: 'a>(
     wraps: bool,
     kept: &'a mut Option<Bound<'py, PyAny>>,
 ) -> PyResult<Key<'a>> {
-    if let Ok(text) = item.cast::<PyString>() {
-        return utf8(text.as_any().as_borrowed().as_ptr(), item.py());
+    // A str proper is told by its type's address, without a call.
+    if item.is_exact_instance_of::<PyString>() || item.is_instance_of::<PyString>() {
+        return utf8(item.as_ptr(), item.py());
     }
     if item.is_instance_of::<PyBytes>() {
         // SAFETY: it is a bytes object, which never changes and which `item` keeps alive for 'a.
         let bytes = unsafe {
-            let length = ffi::PyBytes_Size(item.as_ptr()).cast_unsigned();
+            let length = ffi::PyBytes_Size(item.as_ptr()) as usize;
             std::slice::from_raw_parts(ffi::PyBytes_AsString(item.as_ptr()).cast::<u8>(), length)
         };
         return Ok(Key::Text(bytes));
@@ -867,7 +881,7 @@ fn utf8<'a>(text: *mut ffi::PyObject, py: Python<'_>) -> PyResult<Key<'a>> {
         if start.is_null() {
             return Err(PyErr::fetch(py));
         }
-        Ok(Key::Text(std::slice::from_raw_parts(start.cast::<u8>(), length.cast_unsigned())))
+        Ok(Key::Text(std::slice::from_raw_parts(start.cast::<u8>(), length as usize)))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads", SODA 2018. No node ever holds
 //! more than `⌈(1 + ε) · m · share⌉` of `m` keys.
 
+use super::points::Walk;
 use super::{ConsistentHash, Distinct, Key, Node, Ring, RingError, position};
 
 /// A ring that counts what it placed.
@@ -11,6 +12,9 @@ pub struct BoundedLoad {
     ring: ConsistentHash,
     epsilon: f64,
     loads: Vec<u64>,
+    /// The sum of the loads, and that of the weights.
+    total: u64,
+    weight: f64,
 }
 
 impl BoundedLoad {
@@ -28,13 +32,15 @@ impl BoundedLoad {
         if loads.len() != ring.nodes().len() {
             return Err(RingError::State { reason: "each node has one load" });
         }
-        Ok(Self { ring, epsilon, loads })
+        let (total, weight) = (loads.iter().sum(), weight_of(&ring));
+        Ok(Self { ring, epsilon, loads, total, weight })
     }
 
     /// Places a key: its owner's load grows by one.
     pub fn acquire(&mut self, key: Key<'_>) -> Option<u32> {
         let owner = self.owner(key)?;
         self.loads[owner as usize] += 1;
+        self.total += 1;
         Some(owner)
     }
 
@@ -42,6 +48,7 @@ impl BoundedLoad {
     pub fn release(&mut self, name: &str) -> Result<(), RingError> {
         let load = &mut self.loads[position(self.ring.nodes(), name)?];
         *load = load.checked_sub(1).ok_or_else(|| RingError::NotHeld { name: name.into() })?;
+        self.total -= 1;
         Ok(())
     }
 
@@ -74,21 +81,24 @@ impl BoundedLoad {
 
     /// Load allowed per unit of weight, the next key included.
     fn allowance(&self) -> f64 {
-        let weights: f64 = self.ring.nodes().iter().map(|node| node.weight).sum();
-        let keys = self.loads.iter().sum::<u64>() + 1;
-        (1.0 + self.epsilon) * keys as f64 / weights
+        (1.0 + self.epsilon) * (self.total + 1) as f64 / self.weight
     }
 
-    fn find(&self, key: Key<'_>, allowed: f64) -> Option<u32> {
-        let mut walk = self.ring.walk(key);
-        // The capacities add up to more than all keys, so somebody has room, whatever rounding does to one of them.
-        walk.find(|&owner| self.has_room(owner, allowed)).or_else(|| self.ring.owner(key))
+    /// The capacities add up to more than all keys, so on a ring with nodes somebody has room.
+    #[inline]
+    fn first_with_room(&self, mut walk: Walk<'_>, allowed: f64) -> Option<u32> {
+        walk.find(|&owner| self.has_room(owner, allowed))
     }
 
+    #[inline]
     fn has_room(&self, owner: u32, allowed: f64) -> bool {
         let owner = owner as usize;
         (self.loads[owner] as f64) < (allowed * self.ring.nodes()[owner].weight).ceil()
     }
+}
+
+fn weight_of(ring: &ConsistentHash) -> f64 {
+    ring.nodes().iter().map(|node| node.weight).sum()
 }
 
 impl Ring for BoundedLoad {
@@ -98,16 +108,16 @@ impl Ring for BoundedLoad {
 
     /// Where `acquire` would place the key now.
     fn owner(&self, key: Key<'_>) -> Option<u32> {
-        self.find(key, self.allowance())
+        self.first_with_room(self.ring.walk(key), self.allowance())
     }
 
     fn owners(&self, keys: &[Key<'_>], out: &mut [u32]) {
         let allowed = self.allowance();
-        for (&key, out) in keys.iter().zip(out) {
-            if let Some(owner) = self.find(key, allowed) {
-                *out = owner;
+        self.ring.walk_each(keys, |i, walk| {
+            if let Some(owner) = self.first_with_room(walk, allowed) {
+                out[i] = owner;
             }
-        }
+        });
     }
 
     /// Nodes with room first, each group in the order of the circle.
@@ -133,13 +143,15 @@ impl Ring for BoundedLoad {
     fn insert(&mut self, node: Node) -> Result<(), RingError> {
         self.ring.insert(node)?;
         self.loads.push(0);
+        self.weight = weight_of(&self.ring);
         Ok(())
     }
 
     /// The node's load leaves with it; acquire again what it held.
     fn remove(&mut self, name: &str) -> Result<u32, RingError> {
         let at = self.ring.remove(name)?;
-        self.loads.remove(at as usize);
+        self.total -= self.loads.remove(at as usize);
+        self.weight = weight_of(&self.ring);
         Ok(at)
     }
 }

@@ -5,7 +5,7 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::points::{Placed, Points};
+use super::points::{Placed, Points, Walk};
 use super::{Key, Node, Ring, RingError, SIZE_MAX, admit, admit_all, md5, position};
 
 /// What is hashed with, points and keys alike.
@@ -49,8 +49,14 @@ impl ConsistentHash {
         (self.hash == other.hash).then(|| self.points.moved(&other.points, same))
     }
 
+    /// Hands each key's number and its walk to `take`, in order.
+    #[inline]
+    pub(super) fn walk_each<'a>(&'a self, keys: &[Key<'_>], mut take: impl FnMut(usize, Walk<'a>)) {
+        self.hash.of_each(keys, |i, high, low| take(i, self.points.walk(high, low)));
+    }
+
     /// The owners of the points from the key on, once around; a node comes as often as it has points.
-    pub(super) fn walk(&self, key: Key<'_>) -> impl Iterator<Item = u32> + '_ {
+    pub(super) fn walk(&self, key: Key<'_>) -> Walk<'_> {
         let (high, low) = self.hash.of(key);
         self.points.walk(high, low)
     }

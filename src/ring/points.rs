@@ -1,6 +1,8 @@
 //! Points on a circle, and the first one at or after a hash.
 
 use std::cmp::Ordering;
+use std::iter::Chain;
+use std::slice::Iter;
 
 use super::{Distinct, Node};
 
@@ -92,10 +94,12 @@ impl Points {
     }
 
     /// The owners of the points from a hash on, once around.
-    pub(super) fn walk(&self, high: u64, low: u64) -> impl Iterator<Item = u32> + '_ {
+    pub(super) fn walk(&self, high: u64, low: u64) -> Walk<'_> {
         let count = self.len();
-        let start = if count == 0 { 0 } else { self.search(high, low) % count };
-        self.sorted[start..count].iter().chain(&self.sorted[..start]).map(|point| point.owner)
+        // Beyond the last point stands the first one again.
+        let start = if count == 0 { 0 } else { self.search(high, low) };
+        let (before, after) = self.sorted[..count].split_at(start);
+        Walk(after.iter().chain(before))
     }
 
     /// The first `count` distinct owners from a hash on.
@@ -188,6 +192,18 @@ impl Points {
     fn placed(&self) -> impl Iterator<Item = Placed> + '_ {
         let points = self.sorted[..self.len()].iter().zip(&self.low);
         points.map(|(&Point { high, owner }, &low)| Placed { high, low, owner })
+    }
+}
+
+/// Owners of points, once around the circle.
+pub(super) struct Walk<'a>(Chain<Iter<'a, Point>, Iter<'a, Point>>);
+
+impl Iterator for Walk<'_> {
+    type Item = u32;
+
+    #[inline]
+    fn next(&mut self) -> Option<u32> {
+        self.0.next().map(|point| point.owner)
     }
 }
 
