@@ -17,7 +17,19 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, NamedTuple, Self, SupportsIndex, TypeAlias, TypeVar, cast
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    ClassVar,
+    Generic,
+    Literal,
+    NamedTuple,
+    Self,
+    SupportsIndex,
+    TypeAlias,
+    TypeVar,
+    cast,
+)
 
 from coterie import _coterie
 from coterie.exceptions import ConfigError, UnknownNodeError
@@ -41,7 +53,9 @@ __all__ = [
 Node = TypeVar("Node", bound=Hashable)
 Weights: TypeAlias = Mapping[Node, float] | Sequence[float]
 Key: TypeAlias = "str | bytes | int | np.integer[Any]"
-Keys: TypeAlias = "Iterable[Key] | npt.NDArray[np.integer[Any]] | npt.NDArray[np.str_] | npt.NDArray[np.bytes_]"
+Keys: TypeAlias = (
+    "Iterable[Key] | npt.NDArray[np.integer[Any]] | npt.NDArray[np.str_] | npt.NDArray[np.bytes_]"
+)
 
 _SIZE_MAX = 1 << 26
 
