@@ -53,7 +53,9 @@ def loop(get: Callable[[str], Any]) -> Callable[[list[str]], None]:
     return run
 
 
-def contest(contestants: dict[str, Callable[[list[str]], Any]], keys: list[str], rounds: int) -> dict[str, float]:
+def contest(
+    contestants: dict[str, Callable[[list[str]], Any]], keys: list[str], rounds: int
+) -> dict[str, float]:
     """Median nanoseconds a key, contestants taking turns."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
@@ -81,7 +83,10 @@ def main() -> None:
         "ConsistentHash xxh3 get": loop(fast.get),
         "ConsistentHash md5 get_many": ring.get_many,
         "ConsistentHash xxh3 get_many": fast.get_many,
-        **{f"{kind.__name__} get_many": kind(nodes).get_many for kind in (Ketama, Jump, Rendezvous, Maglev, Anchor, BoundedLoad)},
+        **{
+            f"{kind.__name__} get_many": kind(nodes).get_many
+            for kind in (Ketama, Jump, Rendezvous, Maglev, Anchor, BoundedLoad)
+        },
     }
     measured = contest(contestants, keys, options.rounds)
     print(f"{options.nodes} nodes, {options.keys:,} keys, median of {options.rounds} rounds")

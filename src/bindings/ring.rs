@@ -292,8 +292,8 @@ impl PyRing {
         })
     }
 
-    fn __len__(&self) -> usize {
-        self.snapshot.load().nodes.len()
+    fn __len__(&self) -> PyResult<usize> {
+        guard::shielded(|| Ok(self.snapshot.load().nodes.len()))
     }
 
     /// The nodes, in order.

@@ -66,7 +66,7 @@ def test_places_keys_by_the_published_rules(nodes: dict[str, float], replicas: i
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 8)), max_size=25))
 def test_changes_lead_where_building_leads(changes: list[tuple[bool, int]]) -> None:
-    ring = ConsistentHash([], replicas=12)
+    ring: ConsistentHash[str] = ConsistentHash([], replicas=12)
     for add, which in changes:
         node = "1" * (which + 1)
         if add != (node in ring):
@@ -86,7 +86,9 @@ def test_a_shared_point_belongs_to_the_smaller_name() -> None:
 
 def test_xxh3_hashes_the_same_texts() -> None:
     xxhash = pytest.importorskip("xxhash")
-    points = sorted((xxhash.xxh3_64_intdigest(f"{node}{i}".encode()), node) for node in COLOURS for i in range(128))
+    points = sorted(
+        (xxhash.xxh3_64_intdigest(f"{node}{i}".encode()), node) for node in COLOURS for i in range(128)
+    )
     ring = ConsistentHash(COLOURS, hash="xxh3")
     for key in map(str, range(1000)):
         at = bisect_left(points, (xxhash.xxh3_64_intdigest(key.encode()),))
@@ -104,7 +106,9 @@ def test_ketama_agrees_with_libmemcached() -> None:
         nodes = [":".join(server[:2]) for server in servers]
         ring = Ketama(nodes, weights=given_weights, variant=name.split("/")[1])
         owners = ring.get_many_indices([f"key{i}" for i in range(2000)])
-        assert hashlib.sha256(",".join(map(str, owners)).encode()).hexdigest() == vector["sha256_of_csv"], name
+        assert hashlib.sha256(",".join(map(str, owners)).encode()).hexdigest() == vector["sha256_of_csv"], (
+            name
+        )
         seen += 1
     assert seen == 18
 
@@ -136,12 +140,16 @@ def test_keys_of_many_types_agree() -> None:
     assert ring.get(True) == ring.get(1)
     assert ring.get(np.int8(-5)) == ring.get(np.int64(-5)) == ring.get(-5)
     assert ring.get(np.uint64(2**64 - 1)) == ring.get(2**64 - 1)
-    assert ring.get(np.str_("é")) == ring.get("é") == ring.get("é".encode()) == ring.get(np.bytes_("é".encode()))
+    assert (
+        ring.get(np.str_("é")) == ring.get("é") == ring.get("é".encode()) == ring.get(np.bytes_("é".encode()))
+    )
     assert ring.get("") == ring.get(b"")
     assert ring.get("a\0b") == ring.get(b"a\0b")
 
 
-@pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", ">i8", ">u2", "<i4", "?", "O"])
+@pytest.mark.parametrize(
+    "dtype", ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", ">i8", ">u2", "<i4", "?", "O"]
+)
 def test_arrays_of_integers_are_lists_of_integers(dtype: str) -> None:
     array = np.array([0, 1, 5, 100, 127], dtype)
     ring = ConsistentHash(range(50))
@@ -154,33 +162,56 @@ def test_unsigned_integers_keep_their_top_bit() -> None:
     assert ring.get_many(np.array([2**64 - 1, 3], np.uint64)) == [ring.get(str(2**64 - 1)), ring.get(3)]
 
 
-@pytest.mark.parametrize("strings", [["a", "", "straße", "日本語", "🙂", "long" * 30], ["plain"], [], ["a\0b", "c"]])
+@pytest.mark.parametrize(
+    "strings", [["a", "", "straße", "日本語", "🙂", "long" * 30], ["plain"], [], ["a\0b", "c"]]
+)
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_arrays_of_strings_are_lists_of_strings(strings: list[str], order: str) -> None:
     ring = ConsistentHash(range(50))
     unicode = np.array(strings, dtype=f"{order}U140")
     encoded = np.array([text.encode() for text in strings], dtype="S140")
     expected = ring.get_many(strings)
-    assert ring.get_many(unicode) == ring.get_many(encoded) == ring.get_many(np.array(strings, object)) == expected
+    assert (
+        ring.get_many(unicode)
+        == ring.get_many(encoded)
+        == ring.get_many(np.array(strings, object))
+        == expected
+    )
     assert ring.get_many(unicode[::-1]) == expected[::-1]
 
 
 def test_any_iterable_of_keys_will_do() -> None:
     ring = ConsistentHash(COLOURS)
     expected = [ring.get(key) for key in range(9)]
-    for iterable in (range(9), iter(range(9)), (i for i in range(9)), tuple(range(9)), dict.fromkeys(range(9))):
+    for iterable in (
+        range(9),
+        iter(range(9)),
+        (i for i in range(9)),
+        tuple(range(9)),
+        dict.fromkeys(range(9)),
+    ):
         assert ring.get_many(iterable) == expected
     assert ring.get_many(memoryview(b"\x01\x02")) == expected[1:3]
 
 
 @pytest.mark.parametrize(
     ("key", "kind"),
-    [(1.5, "float"), (None, "NoneType"), ([], "list"), (bytearray(b"a"), "bytearray"), (np.float64(1), "float64")],
+    [
+        (1.5, "float"),
+        (None, "NoneType"),
+        ([], "list"),
+        (bytearray(b"a"), "bytearray"),
+        (np.float64(1), "float64"),
+    ],
 )
 def test_other_keys_are_refused(key: Any, kind: str) -> None:
     for make in (ConsistentHash, Jump, BoundedLoad):
         ring = make(COLOURS)
-        for ask in (ring.get, lambda key, ring=ring: ring.get_n(key, 1), lambda key, ring=ring: ring.get_many(["a", key])):
+        for ask in (
+            ring.get,
+            lambda key, ring=ring: ring.get_n(key, 1),
+            lambda key, ring=ring: ring.get_many(["a", key]),
+        ):
             with pytest.raises(TypeError, match=f"a key is str, bytes or int, not {kind}"):
                 ask(key)
 
@@ -191,7 +222,7 @@ def test_one_key_is_not_several() -> None:
         with pytest.raises(TypeError, match="for one key call get"):
             ring.get_many(key)
     with pytest.raises(TypeError, match="not iterable"):
-        ring.get_many(7)
+        ring.get_many(7)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="2 dimensions"):
         ring.get_many(np.zeros((2, 2), int))
     with pytest.raises(TypeError, match="not float"):
@@ -356,7 +387,10 @@ def test_loads_count_what_was_acquired() -> None:
     assert max(ring.loads.values()) <= 125
     for twin in (pickle.loads(pickle.dumps(ring)), copy.copy(ring)):
         assert twin.loads == ring.loads
-        assert [twin.acquire(key) for key in range(50)] == [ring.copy().acquire(0), *map(twin_of(ring), range(1, 50))]
+        assert [twin.acquire(key) for key in range(50)] == [
+            ring.copy().acquire(0),
+            *map(twin_of(ring), range(1, 50)),
+        ]
     for node in placed:
         ring.release(node)
     assert set(ring.loads.values()) == {0}
@@ -417,7 +451,7 @@ def test_a_lookup_sees_the_old_ring_or_the_new_one(make: Any) -> None:
     among = ring.get_many(asked)
     assert without != among
     stop = threading.Event()
-    seen = set()
+    seen: set[int] = set()
 
     def change() -> None:
         for _ in range(100_000):
@@ -439,10 +473,14 @@ def test_a_lookup_sees_the_old_ring_or_the_new_one(make: Any) -> None:
 
 
 def test_changes_from_many_threads_all_happen() -> None:
-    ring = ConsistentHash([])
+    ring: ConsistentHash[str] = ConsistentHash([])
 
     def add(first: int) -> Any:
-        return lambda: [ring.add_node(f"node-{first + i}") for i in range(40)]
+        def body() -> None:
+            for i in range(40):
+                ring.add_node(f"node-{first + i}")
+
+        return body
 
     run_all([add(first) for first in range(0, 160, 40)])
     assert ring.nodes == {f"node-{i}" for i in range(160)}
