@@ -130,7 +130,7 @@ class Ring:
     The compiled part of a ring. Use the classes of `coterie.ring`.
     """
     def __len__(self, /) -> int: ...
-    def __new__(cls, /, nodes: SupportsGetItem[int, Any], names: SupportsGetItem[int, str], weights: SupportsGetItem[int, float], settings: dict[Any, Any], memory: tuple[SupportsGetItem[int, int], SupportsGetItem[int, int], SupportsGetItem[int, int]] | None = None, origin: Ring | None = None) -> Self:
+    def __new__(cls, /, nodes: SupportsGetItem[int, Any], names: SupportsGetItem[int, str], weights: SupportsGetItem[int, float], settings: "dict[str, Any]", memory: tuple[SupportsGetItem[int, int], SupportsGetItem[int, int], SupportsGetItem[int, int]] | None = None, origin: Ring | None = None) -> Self:
         """
         A ring of the kind that the settings name, or a copy of `origin`.
         """
@@ -199,7 +199,7 @@ class Ring:
         >>> ring.get(7) == ring.get("7") == ring.get(b"7")
         True
         """
-    def get_many(self, /, keys: Any) -> list[Any]:
+    def get_many(self, /, keys: Any) -> "list[Any]":
         """
         The owner of each key, in one call: much faster than a loop over `get`.
 
@@ -264,7 +264,7 @@ class Ring:
         >>> list(ring)[positions[7]] == ring.get(7)
         True
         """
-    def get_n(self, /, key: Any, n: int) -> list[Any]:
+    def get_n(self, /, key: Any, n: int) -> "list[Any]":
         """
         Several nodes for a key, for replication.
 

@@ -28,7 +28,6 @@ from typing import (
     SupportsIndex,
     TypeAlias,
     TypeVar,
-    cast,
 )
 
 from coterie import _coterie
@@ -162,7 +161,7 @@ class Ring(_coterie.Ring, Generic[Node]):
         origin: Ring[Node] | None = None,
     ) -> Self:
         kind = {"kind": cls._kind(), **settings}
-        self = cast("Self", _coterie.Ring.__new__(cls, nodes, names, weights, kind, memory, origin))
+        self = _coterie.Ring.__new__(cls, nodes, names, weights, kind, memory, origin)
         self._settings = settings
         self._name = name
         return self

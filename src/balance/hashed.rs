@@ -143,14 +143,12 @@ impl Policy for BoundedHashed {
 
     fn place(&mut self, placement: Placement) {
         let Placement::Bounded(places) = placement else { return };
-        let mut ring = BoundedLoad::clone(&places.ring);
-        ring.empty();
-        for (position, &slot) in places.slots.iter().enumerate() {
-            if let Some(before) = self.position(slot).filter(|_| slot != NOWHERE) {
-                let load = self.ring.loads()[before as usize];
-                (0..load).for_each(|_| ring.charge(position as u32));
-            }
-        }
+        let load = |slot: Slot| match self.position(slot) {
+            Some(before) if slot != NOWHERE => self.ring.loads()[before as usize],
+            _ => 0,
+        };
+        let loads = places.slots.iter().map(|&slot| load(slot)).collect();
+        let Ok(ring) = places.ring.with_loads(loads) else { return };
         (self.ring, self.slots) = (ring, places.slots);
     }
 }

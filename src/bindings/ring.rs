@@ -340,7 +340,7 @@ impl PyRing {
     /// Share of the keys whose owner has another name in `other`.
     fn _moved(&self, py: Python<'_>, other: &Bound<'_, Self>) -> PyResult<f64> {
         guard::shielded(|| {
-            let (mine, theirs) = (self.standing(py)?, other.get().standing(py)?);
+            let ((mine, _), (theirs, _)) = (self.stand(py)?, other.get().stand(py)?);
             Ok(py.detach(|| mine.moved(&theirs)))
         })
     }
@@ -411,26 +411,12 @@ impl PyRing {
 impl PyRing {
     /// A copy of the placement for a balancer, the nodes by position, and whether integers beyond 64 bits wrap.
     pub(super) fn for_balancer(&self, py: Python<'_>) -> PyResult<(Standing, Vec<Py<PyAny>>, bool)> {
-        let (bounded, snapshot) = if self.is_bounded() {
-            let (bounded, snapshot) = self.locked(py, |bounded, snapshot| (bounded.clone(), snapshot))?;
-            (Some(bounded), snapshot)
-        } else {
-            (None, self.snapshot.load_full())
-        };
-        let standing = match (&snapshot.placement, bounded) {
-            (Placement::Free(core), _) => Standing::Core(core.clone()),
-            (Placement::Locked, Some(bounded)) => Standing::Bounded(bounded),
-            (Placement::Locked, None) => unreachable!("a ring stays of its kind"),
-        };
+        let (standing, snapshot) = self.stand(py)?;
         Ok((standing, snapshot.objects(py), snapshot.wraps()))
     }
 
     /// Reads the placement, and hands back the snapshot that it belongs to.
-    fn read<R: Send>(
-        &self,
-        py: Python<'_>,
-        body: impl FnOnce(&dyn Ring) -> R + Send,
-    ) -> PyResult<(R, Arc<Snapshot>)> {
+    fn read<R>(&self, py: Python<'_>, body: impl FnOnce(&dyn Ring) -> R) -> PyResult<(R, Arc<Snapshot>)> {
         let snapshot = self.snapshot.load_full();
         if let Placement::Free(core) = &snapshot.placement {
             return Ok((body(core.ring()), snapshot));
@@ -439,12 +425,12 @@ impl PyRing {
     }
 
     /// Runs `body` on `BoundedLoad`'s placement, with the snapshot that it belongs to.
-    fn locked<R: Send>(
+    fn locked<R>(
         &self,
         py: Python<'_>,
-        body: impl FnOnce(&mut BoundedLoad, Arc<Snapshot>) -> R + Send,
+        body: impl FnOnce(&mut BoundedLoad, Arc<Snapshot>) -> R,
     ) -> PyResult<R> {
-        guard::with(py, &self.bounded, |bounded| {
+        guard::attached(py, &self.bounded, |bounded| {
             let bounded = bounded.as_mut().expect("only BoundedLoad asks for the lock to read");
             body(bounded, self.snapshot.load_full())
         })
@@ -459,16 +445,8 @@ impl PyRing {
         let mut kept = Vec::new();
         let keys = source.keys(self.snapshot.load().wraps(), &mut kept)?;
         let mut owners = vec![0; keys.len()];
-        let snapshot = self.snapshot.load_full();
-        let snapshot = if let Placement::Free(core) = &snapshot.placement {
-            py.detach(|| owners_in_parallel(core.ring(), &keys, &mut owners));
-            snapshot
-        } else {
-            self.locked(py, |bounded, snapshot| {
-                bounded.owners(&keys, &mut owners);
-                snapshot
-            })?
-        };
+        let (standing, snapshot) = self.stand(py)?;
+        py.detach(|| owners_in_parallel(standing.ring(), &keys, &mut owners));
         if snapshot.nodes.is_empty() && !owners.is_empty() { Err(empty()) } else { Ok((owners, snapshot)) }
     }
 
@@ -496,7 +474,7 @@ impl PyRing {
             let nodes = nodes(&current.nodes, at.unwrap_or(usize::MAX));
             // Whichever of the two snapshots is left over is dropped here, attached, and not under the lock.
             let mut spare = Some(Arc::new(Snapshot { nodes, placement }));
-            let swapped = guard::with(py, &self.bounded, |bounded| {
+            let swapped = guard::detached(py, &self.bounded, |bounded| {
                 if !Arc::ptr_eq(&self.snapshot.load(), &current) {
                     return Ok(false);
                 }
@@ -528,14 +506,14 @@ impl PyRing {
         Ok(Self { snapshot: ArcSwap::from_pointee(copy), bounded: Mutex::new(standing) })
     }
 
-    fn standing(&self, py: Python<'_>) -> PyResult<Standing> {
-        if self.is_bounded() {
-            return self.locked(py, |bounded, _| Standing::Bounded(bounded.clone()));
+    /// The placement as it stands, and the snapshot that it belongs to. `BoundedLoad` is copied, so that a long
+    /// look at it needs no lock.
+    fn stand(&self, py: Python<'_>) -> PyResult<(Standing, Arc<Snapshot>)> {
+        let snapshot = self.snapshot.load_full();
+        if let Placement::Free(core) = &snapshot.placement {
+            return Ok((Standing::Core(core.clone()), snapshot));
         }
-        match &self.snapshot.load().placement {
-            Placement::Free(core) => Ok(Standing::Core(core.clone())),
-            Placement::Locked => unreachable!("a ring stays of its kind"),
-        }
+        self.locked(py, |bounded, snapshot| (Standing::Bounded(bounded.clone()), snapshot))
     }
 }
 

@@ -39,8 +39,7 @@ impl BoundedLoad {
     /// Places a key: its owner's load grows by one.
     pub fn acquire(&mut self, key: Key<'_>) -> Option<u32> {
         let owner = self.owner(key)?;
-        self.loads[owner as usize] += 1;
-        self.total += 1;
+        self.charge(owner);
         Some(owner)
     }
 
@@ -55,17 +54,21 @@ impl BoundedLoad {
     /// One more key on the node at `position`, whoever chose it.
     pub fn charge(&mut self, position: u32) {
         self.loads[position as usize] += 1;
+        self.total += 1;
     }
 
     /// One key less on the node at `position`; none stays none.
     pub fn discharge(&mut self, position: u32) {
         let load = &mut self.loads[position as usize];
-        *load = load.saturating_sub(1);
+        if *load > 0 {
+            *load -= 1;
+            self.total -= 1;
+        }
     }
 
-    /// Forgets all loads.
-    pub fn empty(&mut self) {
-        self.loads.fill(0);
+    /// The same ring with other loads, one for each node.
+    pub fn with_loads(&self, loads: Vec<u64>) -> Result<Self, RingError> {
+        Self::restore(self.ring.clone(), self.epsilon, loads)
     }
 
     /// The load of each node.
