@@ -13,7 +13,7 @@ use pyo3::buffer::{Element, ElementType, PyBuffer, PyUntypedBuffer};
 use pyo3::exceptions::{PyModuleNotFoundError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyInt, PyList, PyString};
 use pyo3::{Borrowed, ffi, import_exception};
 
 use super::errors::{ConfigError, EmptyRingError, UnknownNodeError};
@@ -441,12 +441,11 @@ impl PyRing {
     }
 
     fn batch(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<(Vec<u32>, Arc<Snapshot>)> {
-        let source = Source::read(keys)?;
-        let mut kept = Vec::new();
-        let keys = source.keys(self.snapshot.load().wraps(), &mut kept)?;
+        let batch = Batch::read(keys, self.snapshot.load().wraps())?;
+        let keys = batch.keys();
         let mut owners = vec![0; keys.len()];
         let (standing, snapshot) = self.stand(py)?;
-        py.detach(|| owners_in_parallel(standing.ring(), &keys, &mut owners));
+        py.detach(|| owners_in_parallel(standing.ring(), keys, &mut owners));
         if snapshot.nodes.is_empty() && !owners.is_empty() { Err(empty()) } else { Ok((owners, snapshot)) }
     }
 
@@ -669,22 +668,32 @@ fn threads() -> usize {
     })
 }
 
-/// What the keys of a batch are read from: it outlives them, and nobody can change it.
-enum Source<'py> {
-    /// A tuple owns its items, whatever becomes of the list that they came in.
-    Items(Bound<'py, PyTuple>),
-    Integers(Vec<i64>),
-    /// Texts one after the other, and where each ends.
-    Texts(Vec<u8>, Vec<usize>),
+/// The keys of a batch, apart from the objects that they were read from: while they are looked up, detached, other
+/// threads may do with those whatever they like.
+#[derive(Default)]
+struct Batch<'py> {
+    /// They borrow from `full`, `open` and `kept`, and are only handed out for as long as this lives.
+    keys: Vec<Key<'static>>,
+    /// Texts one after the other. No vector grows beyond its capacity, so no text ever moves.
+    full: Vec<Vec<u8>>,
+    open: Vec<u8>,
+    /// The objects of texts that are too long to be copied.
+    kept: Vec<Bound<'py, PyAny>>,
 }
 
-impl<'py> Source<'py> {
-    fn read(keys: &Bound<'py, PyAny>) -> PyResult<Self> {
+/// Longer texts are not copied but kept. Copying short ones is cheaper than counting references to them, which
+/// means to visit each object once more when the batch ends.
+const COPIED_MAX: usize = 256;
+/// Room for this many bytes of text at once.
+const TEXTS: usize = 1 << 16;
+
+impl<'py> Batch<'py> {
+    fn read(keys: &Bound<'py, PyAny>, wraps: bool) -> PyResult<Self> {
+        let mut batch = Self::default();
         if let Ok(list) = keys.cast::<PyList>() {
-            return Ok(Self::Items(list.to_tuple()));
-        }
-        if let Ok(tuple) = keys.cast::<PyTuple>() {
-            return Ok(Self::Items(tuple.clone()));
+            batch.keys.reserve(list.len());
+            list.iter().try_for_each(|item| batch.add(item, wraps))?;
+            return Ok(batch);
         }
         if keys.is_instance_of::<PyString>() || keys.is_instance_of::<PyBytes>() {
             let kind = keys.get_type().name()?;
@@ -693,17 +702,69 @@ impl<'py> Source<'py> {
             )));
         }
         if let Ok(buffer) = PyUntypedBuffer::get(keys)
-            && let Some(source) = Self::read_array(keys.py(), &buffer)?
+            && batch.read_array(keys.py(), &buffer)?
         {
-            return Ok(source);
+            return Ok(batch);
         }
         // An array of objects, or of something that is no key: its elements know what they are.
         let items = if keys.hasattr("tolist")? { keys.call_method0("tolist")? } else { keys.clone() };
-        Ok(Self::Items(items.py().get_type::<PyTuple>().call1((items,))?.cast_into()?))
+        for item in items.try_iter()? {
+            batch.add(item?, wraps)?;
+        }
+        Ok(batch)
     }
 
-    /// Integers and strings of an array; `None` when it holds anything else.
-    fn read_array(py: Python<'py>, buffer: &PyUntypedBuffer) -> PyResult<Option<Self>> {
+    fn keys(&self) -> &[Key<'_>] {
+        &self.keys
+    }
+
+    #[inline]
+    fn add(&mut self, item: Bound<'py, PyAny>, wraps: bool) -> PyResult<()> {
+        // Nearly every key is a short str. Its address and length stay in registers all the way: a `Key` that
+        // travels through memory in halves and is read back whole costs as much as all the rest.
+        if item.is_exact_instance_of::<PyString>() {
+            let text = utf8(item.as_ptr(), item.py())?;
+            if text.len() <= COPIED_MAX {
+                let text = self.copied(text);
+                self.keys.push(Key::Text(text));
+                return Ok(());
+            }
+        }
+        self.add_any(item, wraps)
+    }
+
+    fn add_any(&mut self, item: Bound<'py, PyAny>, wraps: bool) -> PyResult<()> {
+        let mut digits = None;
+        let key = match read_key(item.as_borrowed(), wraps, &mut digits)? {
+            Key::Integer(integer) => Key::Integer(integer),
+            Key::Text(text) if text.len() <= COPIED_MAX => Key::Text(self.copied(text)),
+            Key::Text(text) => {
+                // SAFETY: the bytes belong to `item` or to `digits`, which are kept for as long as the keys; an
+                // object stays where it is when the reference to it moves.
+                let text = unsafe { std::mem::transmute::<&[u8], &'static [u8]>(text) };
+                self.kept.extend(digits);
+                self.kept.push(item);
+                Key::Text(text)
+            }
+        };
+        self.keys.push(key);
+        Ok(())
+    }
+
+    #[inline]
+    fn copied(&mut self, text: &[u8]) -> &'static [u8] {
+        if self.open.capacity() - self.open.len() < text.len() {
+            let next = Vec::with_capacity(TEXTS.max(text.len()));
+            self.full.push(std::mem::replace(&mut self.open, next));
+        }
+        let start = self.open.len();
+        self.open.extend_from_slice(text);
+        // SAFETY: there was room, so the bytes stay where they are until this is dropped, keys and all.
+        unsafe { std::mem::transmute::<&[u8], &'static [u8]>(&self.open[start..]) }
+    }
+
+    /// Reads integers and strings of an array; false when it holds anything else.
+    fn read_array(&mut self, py: Python<'py>, buffer: &PyUntypedBuffer) -> PyResult<bool> {
         if buffer.dimensions() != 1 {
             let message = format!("keys has {} dimensions, not 1; call ravel on it", buffer.dimensions());
             return Err(PyTypeError::new_err(message));
@@ -711,7 +772,7 @@ impl<'py> Source<'py> {
         let format = buffer.format();
         let foreign: &[u8] = if cfg!(target_endian = "little") { b">!" } else { b"<" };
         if format.to_bytes().first().is_some_and(|order| foreign.contains(order)) {
-            return Ok(None);
+            return Ok(false);
         }
         let integers = match ElementType::from_format(format) {
             ElementType::SignedInteger { bytes: 1 } => widened::<i8>(py, buffer)?,
@@ -723,75 +784,52 @@ impl<'py> Source<'py> {
             ElementType::UnsignedInteger { bytes: 4 } => widened::<u32>(py, buffer)?,
             // Those of 2^63 and above become Python's integers, which have room for them.
             ElementType::UnsignedInteger { bytes: 8 } => widened::<u64>(py, buffer)?,
-            _ => return Ok(read_texts(buffer)),
+            _ => return Ok(self.read_texts(buffer).is_some()),
         };
-        Ok(integers.map(Self::Integers))
+        Ok(integers.map(|keys| self.keys = keys).is_some())
     }
 
-    /// The keys; `kept` keeps alive what they borrow from besides the source.
-    fn keys<'a>(&'a self, wraps: bool, kept: &'a mut Vec<Bound<'py, PyAny>>) -> PyResult<Vec<Key<'a>>> {
-        match self {
-            Self::Items(items) => {
-                let mut keys = Vec::with_capacity(items.len());
-                for item in items.iter_borrowed() {
-                    let mut text = None;
-                    let key = read_key(item, wraps, &mut text)?;
-                    // SAFETY: the text moves into `kept`, which lives as long as the keys. A Python object
-                    // stays where it is when the reference to it moves.
-                    let key = unsafe { std::mem::transmute::<Key<'_>, Key<'a>>(key) };
-                    kept.extend(text);
-                    keys.push(key);
-                }
-                Ok(keys)
-            }
-            Self::Integers(integers) => Ok(integers.iter().map(|&integer| Key::Integer(integer)).collect()),
-            Self::Texts(texts, ends) => {
-                let starts = [0].into_iter().chain(ends.iter().copied());
-                Ok(starts.zip(ends).map(|(start, &end)| Key::Text(&texts[start..end])).collect())
-            }
+    /// Reads the texts of NumPy's `U` and `S` arrays; `None` for other arrays, and when a text has no UTF-8.
+    fn read_texts(&mut self, buffer: &PyUntypedBuffer) -> Option<()> {
+        let format = buffer.format().to_bytes();
+        let (&unit, digits) = format.split_last()?;
+        let digits = if let [b'<' | b'>' | b'=' | b'@', digits @ ..] = digits { digits } else { digits };
+        if !digits.iter().all(u8::is_ascii_digit) || (unit != b'w' && unit != b's') {
+            return None;
         }
+        let (count, size) = (buffer.item_count(), buffer.item_size());
+        let (mut keys, mut text) = (Vec::with_capacity(count), Vec::with_capacity(size));
+        for i in 0..count {
+            // SAFETY: `i` is below the one dimension's length, and an element has `size` bytes.
+            let element = unsafe { std::slice::from_raw_parts(buffer.get_ptr(&[i]).cast::<u8>(), size) };
+            text.clear();
+            if unit == b's' {
+                text.extend_from_slice(&element[..length_without_padding(element, 1)]);
+            } else {
+                let points = element[..length_without_padding(element, 4)].chunks_exact(4);
+                let points = points.map(|point| u32::from_ne_bytes([point[0], point[1], point[2], point[3]]));
+                if points.clone().fold(0, |all, point| all | point) < 0x80 {
+                    text.extend(points.map(|point| point as u8));
+                } else {
+                    for point in points {
+                        text.extend_from_slice(char::from_u32(point)?.encode_utf8(&mut [0; 4]).as_bytes());
+                    }
+                }
+            }
+            keys.push(Key::Text(self.copied(&text)));
+        }
+        self.keys = keys;
+        Some(())
     }
 }
 
-/// The elements as 64-bit integers; `None` when one is too large.
+/// The elements as keys; `None` when one does not fit into 64 bits.
 fn widened<T: Element + TryInto<i64>>(
     py: Python<'_>,
     buffer: &PyUntypedBuffer,
-) -> PyResult<Option<Vec<i64>>> {
+) -> PyResult<Option<Vec<Key<'static>>>> {
     let elements = buffer.as_typed::<T>()?.to_vec(py)?;
-    Ok(elements.into_iter().map(|element| element.try_into().ok()).collect())
-}
-
-/// The texts of NumPy's `U` and `S` arrays; `None` for other arrays, and for texts that have no UTF-8.
-fn read_texts<'py>(buffer: &PyUntypedBuffer) -> Option<Source<'py>> {
-    let format = buffer.format().to_bytes();
-    let (&unit, digits) = format.split_last()?;
-    let digits = if let [b'<' | b'>' | b'=' | b'@', digits @ ..] = digits { digits } else { digits };
-    if !digits.iter().all(u8::is_ascii_digit) || (unit != b'w' && unit != b's') {
-        return None;
-    }
-    let (count, size) = (buffer.item_count(), buffer.item_size());
-    let mut texts = Vec::with_capacity(count * size / if unit == b'w' { 4 } else { 1 });
-    let mut ends = Vec::with_capacity(count);
-    for i in 0..count {
-        // SAFETY: `i` is below the one dimension's length, and an element has `size` bytes.
-        let element = unsafe { std::slice::from_raw_parts(buffer.get_ptr(&[i]).cast::<u8>(), size) };
-        if unit == b's' {
-            texts.extend_from_slice(&element[..length_without_padding(element, 1)]);
-        } else {
-            let points = element[..length_without_padding(element, 4)].chunks_exact(4);
-            let points = points.map(|point| u32::from_ne_bytes([point[0], point[1], point[2], point[3]]));
-            if points.clone().fold(0, |all, point| all | point) < 0x80 {
-                texts.extend(points.map(|point| point as u8));
-            } else {
-                for point in points {
-                    texts.extend_from_slice(char::from_u32(point)?.encode_utf8(&mut [0; 4]).as_bytes());
-                }
-            }
-        }
-        ends.push(texts.len());
-    }
-    Some(Source::Texts(texts, ends))
+    Ok(elements.into_iter().map(|element| element.try_into().ok().map(Key::Integer)).collect())
 }
 
 /// NumPy fills a text up with zeros, and reads none of them back.
@@ -809,7 +847,7 @@ pub(super) fn read_key<'a, 'py: 'a>(
 ) -> PyResult<Key<'a>> {
     // A str proper is told by its type's address, without a call.
     if item.is_exact_instance_of::<PyString>() || item.is_instance_of::<PyString>() {
-        return utf8(item.as_ptr(), item.py());
+        return utf8(item.as_ptr(), item.py()).map(Key::Text);
     }
     if item.is_instance_of::<PyBytes>() {
         // SAFETY: it is a bytes object, which never changes and which `item` keeps alive for 'a.
@@ -847,11 +885,12 @@ fn read_integer<'a, 'py>(
         return Ok(Key::Integer(low as i64));
     }
     let digits = kept.insert(integer.py().get_type::<PyInt>().call_method1("__repr__", (integer,))?);
-    utf8(digits.as_ptr(), digits.py())
+    utf8(digits.as_ptr(), digits.py()).map(Key::Text)
 }
 
 /// The UTF-8 of a str that lives for 'a.
-fn utf8<'a>(text: *mut ffi::PyObject, py: Python<'_>) -> PyResult<Key<'a>> {
+#[inline]
+fn utf8<'a>(text: *mut ffi::PyObject, py: Python<'_>) -> PyResult<&'a [u8]> {
     let mut length = 0;
     // SAFETY: `text` is a str; it caches its UTF-8 and never changes, so the bytes live as long as it does.
     unsafe {
@@ -859,7 +898,7 @@ fn utf8<'a>(text: *mut ffi::PyObject, py: Python<'_>) -> PyResult<Key<'a>> {
         if start.is_null() {
             return Err(PyErr::fetch(py));
         }
-        Ok(Key::Text(std::slice::from_raw_parts(start.cast::<u8>(), length as usize)))
+        Ok(std::slice::from_raw_parts(start.cast::<u8>(), length as usize))
     }
 }
 

@@ -567,3 +567,25 @@ def test_what_the_module_documents_is_true() -> None:
     results = doctest.testmod(coterie.ring)
     assert results.attempted > 50
     assert results.failed == 0
+
+
+def test_long_keys_and_short_ones_are_the_same_in_a_batch() -> None:
+    ring = ConsistentHash(COLOURS)
+    keys: list[str | bytes | int] = ["é" * n for n in (0, 1, 100, 127, 128, 129, 5_000)]
+    keys += [b"x" * n for n in (0, 255, 256, 257, 70_000)]
+    keys += [10**n for n in (0, 18, 19, 255, 256, 4_000)]
+    keys *= 50
+    assert ring.get_many(keys) == [ring.get(key) for key in keys]
+    assert ring.get_many(iter(keys)) == ring.get_many(tuple(keys)) == ring.get_many(keys)
+
+
+def test_a_list_may_change_while_it_is_read() -> None:
+    ring = ConsistentHash(COLOURS)
+
+    class Index:
+        def __index__(self) -> int:
+            keys.clear()
+            return 7
+
+    keys: list[Any] = ["a" * 300, Index(), *map(str, range(1_000))]
+    assert ring.get_many(keys) == [ring.get("a" * 300), ring.get(7)]
