@@ -87,12 +87,9 @@ impl Stateless for Hashed {
 }
 
 impl Policy for Hashed {
-    fn weigh(&mut self, _slot: Slot, _weight: f64) {}
-    fn forget(&mut self, _slot: Slot) {}
     fn pick(&mut self, request: Request<'_>, candidates: &[Slot]) -> Option<Slot> {
         Stateless::pick(self, request, candidates)
     }
-    fn done(&mut self, _now: Instant, _slot: Slot, _outcome: Outcome) {}
     fn place(&mut self, placement: Placement) {
         if let Placement::Free(places) = placement {
             self.places = Arc::new(places);
@@ -122,9 +119,6 @@ impl BoundedHashed {
 }
 
 impl Policy for BoundedHashed {
-    fn weigh(&mut self, _slot: Slot, _weight: f64) {}
-    fn forget(&mut self, _slot: Slot) {}
-
     fn pick(&mut self, request: Request<'_>, candidates: &[Slot]) -> Option<Slot> {
         let (ring, key) = (&self.ring, request.key?);
         let slot =

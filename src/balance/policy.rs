@@ -31,17 +31,17 @@ pub enum Outcome {
 /// Chooses one of several candidates.
 pub trait Policy: Debug + Send {
     /// A backend has come, or its weight has changed. Weights are finite and positive.
-    fn weigh(&mut self, slot: Slot, weight: f64);
+    fn weigh(&mut self, _slot: Slot, _weight: f64) {}
 
     /// A backend has gone for good; its slot may be used again for another.
-    fn forget(&mut self, slot: Slot);
+    fn forget(&mut self, _slot: Slot) {}
 
     /// One of `candidates`, which are slots in the order in which they came and never empty.
     /// `None` when the request lacks the key that the policy needs.
     fn pick(&mut self, request: Request<'_>, candidates: &[Slot]) -> Option<Slot>;
 
     /// A request that was picked for `slot` has ended.
-    fn done(&mut self, now: Instant, slot: Slot, outcome: Outcome);
+    fn done(&mut self, _now: Instant, _slot: Slot, _outcome: Outcome) {}
 
     /// For policies that place by key: where keys belong from now on.
     fn place(&mut self, _placement: Placement) {}

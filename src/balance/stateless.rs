@@ -4,10 +4,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::policy::{Outcome, Policy, Request, cell};
+use super::policy::{Policy, Request, cell};
 use super::{Alias, Slot};
 use crate::random::{GOLDEN, mix, scale};
-use crate::time::Instant;
 
 /// A choice that any number of threads may make at once.
 pub trait Stateless: Debug + Send + Sync {
@@ -42,12 +41,9 @@ impl Stateless for RoundRobin {
 }
 
 impl Policy for RoundRobin {
-    fn weigh(&mut self, _slot: Slot, _weight: f64) {}
-    fn forget(&mut self, _slot: Slot) {}
     fn pick(&mut self, request: Request<'_>, candidates: &[Slot]) -> Option<Slot> {
         Stateless::pick(self, request, candidates)
     }
-    fn done(&mut self, _now: Instant, _slot: Slot, _outcome: Outcome) {}
     fn stateless(&self) -> Option<Arc<dyn Stateless>> {
         Some(Arc::new(self.clone()))
     }
@@ -74,12 +70,9 @@ impl Stateless for RandomChoice {
 }
 
 impl Policy for RandomChoice {
-    fn weigh(&mut self, _slot: Slot, _weight: f64) {}
-    fn forget(&mut self, _slot: Slot) {}
     fn pick(&mut self, request: Request<'_>, candidates: &[Slot]) -> Option<Slot> {
         Stateless::pick(self, request, candidates)
     }
-    fn done(&mut self, _now: Instant, _slot: Slot, _outcome: Outcome) {}
     fn stateless(&self) -> Option<Arc<dyn Stateless>> {
         Some(Arc::new(self.clone()))
     }
@@ -156,7 +149,6 @@ impl Policy for WeightedRandom {
     fn pick(&mut self, request: Request<'_>, candidates: &[Slot]) -> Option<Slot> {
         Stateless::pick(self, request, candidates)
     }
-    fn done(&mut self, _now: Instant, _slot: Slot, _outcome: Outcome) {}
     fn stateless(&self) -> Option<Arc<dyn Stateless>> {
         Some(Arc::new(self.clone()))
     }

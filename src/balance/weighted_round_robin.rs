@@ -1,8 +1,7 @@
 //! nginx's smooth weighted round robin.
 
 use super::Slot;
-use super::policy::{Outcome, Policy, Request, cell};
-use crate::time::Instant;
+use super::policy::{Policy, Request, cell};
 
 /// Each backend in turn, in proportion to its weight, and spread out: 5, 1, 1 gives a a b a c a a.
 ///
@@ -42,6 +41,4 @@ impl Policy for WeightedRoundRobin {
         self.standings[chosen as usize].current -= total;
         Some(chosen)
     }
-
-    fn done(&mut self, _now: Instant, _slot: Slot, _outcome: Outcome) {}
 }

@@ -197,9 +197,6 @@ impl Balancer {
         })
     }
 
-    /// pick($self, key=None)
-    /// --
-    ///
     /// A backend for one request. Tell :meth:`done` when the request has ended, or use :meth:`lease`.
     ///
     /// Parameters
@@ -240,9 +237,6 @@ impl Balancer {
         })
     }
 
-    /// done($self, backend, latency, ok=True)
-    /// --
-    ///
     /// A request that was picked for `backend` has ended.
     ///
     /// Parameters
