@@ -7,7 +7,9 @@ to `CHAPTERS`; how it looks on the screen is not its business.
 from __future__ import annotations
 
 import heapq
+import os
 import random
+import shlex
 import sys
 import time
 from collections import Counter
@@ -84,6 +86,10 @@ class Picker(Protocol):
 # Seconds that each backend needs for a request; the third is an old machine.
 SERVICE = {"green": 0.010, "blue": 0.010, "old": 0.040}
 REQUESTS_PER_SECOND = 66
+# Users who take turns, and the seconds after which one of them gives up on an answer.
+USERS = 100
+PATIENCE = 0.2
+LABELS = {"green": {"tls": True}, "blue": {"tls": True}, "old": {"tls": False}}
 
 
 def pickers() -> Iterator[str | Table]:
@@ -118,6 +124,9 @@ PICKERS: list[tuple[str, Callable[[SimulatedClock], Picker]]] = [
     ("LeastConnections", lambda _: balance.LeastConnections(list(SERVICE))),
     ("PowerOfTwoChoices", lambda _: balance.PowerOfTwoChoices(list(SERVICE), seed=1)),
     ("PeakEwma", lambda clock: balance.PeakEwma(list(SERVICE), seed=1, clock=clock)),
+    ("Hashed by user", lambda _: balance.Hashed(coterie.ConsistentHash(list(SERVICE)))),
+    ("Healthy(RoundRobin)", lambda clock: balance.Healthy(balance.RoundRobin(list(SERVICE)), seed=1, clock=clock)),
+    ("Trusted(RoundRobin), TLS", lambda _: balance.Trusted(balance.RoundRobin(list(SERVICE)), require={"tls": True}, labels=LABELS)),
 ]
 
 
@@ -133,9 +142,9 @@ def simulate(picker: Picker, clock: SimulatedClock, *, seconds: int) -> tuple[Co
         arrival += gaps.expovariate(REQUESTS_PER_SECOND)
         while running and running[0][0] <= arrival:
             clock.now, backend, latency = heapq.heappop(running)
-            picker.done(backend, latency)
+            picker.done(backend, latency, latency < PATIENCE)
         clock.now = arrival
-        backend = picker.pick()
+        backend = picker.pick(f"user:{len(waits) % USERS}")
         picked[backend] += 1
         free_at[backend] = max(arrival, free_at[backend]) + SERVICE[backend]
         waits.append(free_at[backend] - arrival)
@@ -154,7 +163,13 @@ def run(*, plain: bool = False) -> None:
         show(f"\n{number}. {(chapter.__doc__ or '').splitlines()[0]}\n")
         for said in chapter():
             show(said)
-    show('\nNext: python -c "import coterie; help(coterie.ConsistentHash)"')
+    show(f'\nNext: {_this_python()} -c "import coterie; help(coterie.ConsistentHash)"')
+
+
+def _this_python() -> str:
+    """The interpreter that runs the tour, as one would type it here: Coterie may live in no other."""
+    here = os.path.relpath(sys.executable)
+    return shlex.quote(here if len(here) < len(sys.executable) else sys.executable)
 
 
 def _print_plainly(said: str | Table) -> None:

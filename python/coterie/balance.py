@@ -35,15 +35,17 @@ asking 10.0.0.1:80
 
 from __future__ import annotations
 
+import operator
 import os
 import warnings
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVar
 
 from coterie import _coterie
-from coterie.exceptions import ConfigError
+from coterie._typing import Key, Weights, checked_weight
+from coterie.exceptions import ConfigError, RequestError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -69,10 +71,8 @@ __all__ = [
 ]
 
 Backend = TypeVar("Backend", bound=Hashable)
-Key: TypeAlias = str | bytes | int
 Clock: TypeAlias = Callable[[], float]
 Labels: TypeAlias = Mapping[str, Any]
-Weights: TypeAlias = Mapping[Backend, float] | Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,8 @@ class Stats(Generic[Backend]):
     panicking : bool
         Whether a :class:`Healthy` layer ignores health, because too few backends are healthy.
     not_ejected : int
-        Ejections that a :class:`Healthy` layer's limit has prevented.
+        Backends that a :class:`Healthy` layer's limit kept in service although they should have been ejected; each
+        counts once, until it succeeds again.
 
     Examples
     --------
@@ -156,8 +157,9 @@ class Lease(_coterie.Lease, Generic[Backend]):
 
     Made by :meth:`Balancer.lease`. As a context manager, with ``with`` or ``async with``, it gives the backend;
     leaving by an exception is a failure, unless the exception only ends the task (``KeyboardInterrupt``,
-    ``asyncio.CancelledError``), which says nothing about the backend. A lease that is forgotten ends when it is
-    collected, with a `ResourceWarning`, or when its time-out has passed.
+    ``asyncio.CancelledError``): nobody can tell then how the request would have ended, so no failure is counted.
+    Put a time-out *inside* the block, where its ``TimeoutError`` counts, or call ``close(ok=False)``. A lease that
+    is forgotten ends when it is collected, with a `ResourceWarning`, or when its time-out has passed.
 
     Examples
     --------
@@ -178,8 +180,14 @@ class Lease(_coterie.Lease, Generic[Backend]):
         def backend(self) -> Backend:
             """The backend that serves the request."""
 
-    def __new__(cls, balancer: Balancer[Backend], key: Key | None, timeout: float | None) -> Self:
-        lease = super().__new__(cls, balancer, key, timeout)
+    def __new__(
+        cls,
+        balancer: Balancer[Backend],
+        key: Key | None,
+        exclude: Iterable[Backend] | None,
+        timeout: float | None,
+    ) -> Self:
+        lease = super().__new__(cls, balancer, key, exclude, timeout)
         lease._closed = False
         return lease
 
@@ -209,6 +217,8 @@ class Lease(_coterie.Lease, Generic[Backend]):
         return self._finish(ok)
 
     def __enter__(self) -> Backend:
+        if self._closed:
+            raise RequestError(f"{self!r} has served its request; take a new lease for another one")
         return self.backend
 
     def __exit__(
@@ -220,7 +230,7 @@ class Lease(_coterie.Lease, Generic[Backend]):
             self.close(ok=False if isinstance(error, Exception) else None)
 
     async def __aenter__(self) -> Backend:
-        return self.backend
+        return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -230,8 +240,9 @@ class Lease(_coterie.Lease, Generic[Backend]):
     def __del__(self) -> None:
         # A lease whose pick was refused was never begun.
         if not getattr(self, "_closed", True):
+            forgotten = repr(self)
             self.close(ok=None)
-            warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=2, source=self)
+            warnings.warn(f"{forgotten} was never closed", ResourceWarning, stacklevel=2, source=self)
 
     def __repr__(self) -> str:
         return f"Lease({self.backend!r}{', closed' if self._closed else ''})"
@@ -251,16 +262,33 @@ class Balancer(_coterie.Balancer, Generic[Backend]):
 
     if TYPE_CHECKING:
         # Both are compiled: their documentation stands there.
-        def pick(self, key: Key | None = None) -> Backend: ...
+        def pick(self, key: Key | None = None, *, exclude: Iterable[Backend] | None = None) -> Backend: ...
         def done(self, backend: Backend, latency: float, ok: bool = True) -> None: ...
 
-    def lease(self, key: Key | None = None, *, timeout: float | None = 3600.0) -> Lease[Backend]:
+    def __new__(cls, *_arguments: Any, **_settings: Any) -> Self:
+        raise TypeError(f"{cls.__name__} is what balancers have in common; build one of its subclasses")
+
+    @classmethod
+    def _build(cls, policy: str, *, clock: Clock | None = None, **settings: Any) -> Self:
+        if clock is not None and not callable(clock):
+            raise ConfigError(f"clock is {clock!r}; it must be a function that returns seconds")
+        return _coterie.Balancer.__new__(cls, policy, clock=clock, **settings)
+
+    def lease(
+        self,
+        key: Key | None = None,
+        *,
+        exclude: Iterable[Backend] | None = None,
+        timeout: float | None = 3600.0,
+    ) -> Lease[Backend]:
         """:meth:`pick` and :meth:`done` in one: the latency and the outcome are taken from the ``with`` block.
 
         Parameters
         ----------
         key : str, bytes or int, optional
             What the request is about. Only :class:`Hashed` looks at it.
+        exclude : iterable, optional
+            Backends that must not get the request: those that failed it before.
         timeout : float or None, default 3600.0
             Seconds after which the request no longer counts as open, in case the lease is never closed. ``None``:
             for ever.
@@ -285,9 +313,9 @@ class Balancer(_coterie.Balancer, Generic[Backend]):
         >>> balancer.stats().in_flight
         0
         """
-        if timeout is not None and not timeout > 0:
-            raise ConfigError(f"timeout is {timeout}; it must be a positive number of seconds, or None")
-        return Lease(self, key, timeout)
+        if timeout is not None:
+            _positive(timeout=timeout)
+        return Lease(self, key, exclude, timeout)
 
     def add(self, backend: Backend, weight: float = 1, *, labels: Labels | None = None) -> None:
         """Add a backend while serving, or take one that drains back into service.
@@ -368,6 +396,33 @@ class Balancer(_coterie.Balancer, Generic[Backend]):
         """
         self._discard(backend, drain)
 
+    def label(self, backend: Backend, labels: Labels) -> None:
+        """Judge a backend again, by new labels; for all :class:`Trusted` layers of this balancer.
+
+        Parameters
+        ----------
+        backend : hashable
+            The backend.
+        labels : mapping
+            All of its labels; earlier ones are forgotten.
+
+        Raises
+        ------
+        UnknownNodeError
+            There is no such backend.
+        ConfigError
+            No layer here looks at labels.
+
+        Examples
+        --------
+        >>> from coterie.balance import RoundRobin, Trusted
+        >>> balancer = Trusted(RoundRobin(["a"]), require={"tls": True})
+        >>> balancer.label("a", {"tls": True})
+        >>> balancer.pick()
+        'a'
+        """
+        raise ConfigError("labels are for Trusted; no layer here looks at them")
+
     def stats(self) -> Stats[Backend]:
         """What each backend has done so far, and in what state it is.
 
@@ -387,7 +442,14 @@ class Balancer(_coterie.Balancer, Generic[Backend]):
 
     @property
     def backends(self) -> list[Backend]:
-        """The backends in service, without those that drain."""
+        """The backends in service, in the order in which they came; without those that drain.
+
+        Examples
+        --------
+        >>> from coterie.balance import RoundRobin
+        >>> RoundRobin(["a", "b"]).backends
+        ['a', 'b']
+        """
         return [state[0] for state in self._states() if not state[6]]
 
     def __len__(self) -> int:
@@ -400,32 +462,42 @@ class Balancer(_coterie.Balancer, Generic[Backend]):
         return backend in self.backends
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({len(self)} backends)"
+        count = len(self)
+        return f"{type(self).__name__}({count} backend{'' if count == 1 else 's'})"
 
     def _checked_weight(self, backend: Backend, weight: float) -> float:
-        if not (isinstance(weight, (int, float)) and isfinite(weight) and weight > 0):
-            raise ConfigError(
-                f"the weight of {backend!r} is {weight!r}; it must be a positive, finite number"
-            )
-        if not self._weighted and weight != 1:
+        number = checked_weight(backend, weight)
+        if not self._weighted and number != 1:
             raise ConfigError(f"{type(self).__name__} has no weights; {backend!r} can not have {weight!r}")
-        return float(weight)
+        return number
 
     def _fill(self, backends: Iterable[Backend], weights: Weights[Backend] | None) -> None:
         for backend, weight in _weighed(backends, weights):
             self._insert(backend, self._checked_weight(backend, weight), True)
+        self._publish()
 
 
 def _weighed(
     backends: Iterable[Backend], weights: Weights[Backend] | None
 ) -> Iterable[tuple[Backend, float]]:
-    if weights is None:
-        return backends.items() if isinstance(backends, Mapping) else [(backend, 1) for backend in backends]
+    if isinstance(backends, (str, bytes)):
+        kind = type(backends).__name__
+        raise TypeError(f"backends is one {kind}, not several backends; put it into a list")
     if isinstance(backends, Mapping):
-        raise ConfigError("weights stand in the mapping of backends already; pass one of the two")
+        if weights is not None:
+            raise ConfigError("weights stand in the mapping of backends already; pass one of the two")
+        return list(backends.items())
+    if isinstance(backends, (set, frozenset)):
+        if weights is not None and not isinstance(weights, Mapping):
+            raise ConfigError("a set has no order for a sequence of weights; pass a mapping")
+        # A set's order differs from process to process.
+        backends = sorted(backends, key=repr)
     backends = list(backends)
+    if weights is None:
+        return [(backend, 1) for backend in backends]
     if isinstance(weights, Mapping):
-        strangers = [backend for backend in weights if backend not in backends]
+        known = set(backends)
+        strangers = [backend for backend in weights if backend not in known]
         if strangers:
             raise ConfigError(f"there is a weight for {strangers[0]!r}, which is no backend")
         return [(backend, weights.get(backend, 1)) for backend in backends]
@@ -455,19 +527,28 @@ def _backend_stats(
 
 
 def _seed(seed: int | None) -> int:
+    if seed is None:
+        return int.from_bytes(os.urandom(8), "big")
     # Any integer is a seed, as for `random.seed`; the generator takes its low 64 bits.
-    return int.from_bytes(os.urandom(8), "big") if seed is None else seed & (2**64 - 1)
+    return _whole("seed", seed) & (2**64 - 1)
+
+
+def _whole(setting: str, value: int) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ConfigError(f"{setting} is {value!r}; it must be a whole number") from None
 
 
 def _positive(**spans: float) -> None:
     for name, span in spans.items():
-        if not span > 0:
+        if not (isinstance(span, (int, float)) and span > 0):
             raise ConfigError(f"{name} is {span!r}; it must be a positive number of seconds")
 
 
 def _share(**shares: float) -> None:
     for name, share in shares.items():
-        if not 0 <= share <= 1:
+        if not (isinstance(share, (int, float)) and 0 <= share <= 1):
             raise ConfigError(f"{name} is {share!r}; it must lie between 0 and 1")
 
 
@@ -496,7 +577,7 @@ class RoundRobin(Balancer[Backend]):
     _weighted = False
 
     def __new__(cls, backends: Iterable[Backend] = (), *, clock: Clock | None = None) -> Self:
-        balancer = super().__new__(cls, "round robin", clock=clock)
+        balancer = cls._build("round robin", clock=clock)
         balancer._fill(backends, None)
         return balancer
 
@@ -536,7 +617,7 @@ class WeightedRoundRobin(Balancer[Backend]):
         weights: Weights[Backend] | None = None,
         clock: Clock | None = None,
     ) -> Self:
-        balancer = super().__new__(cls, "weighted round robin", clock=clock)
+        balancer = cls._build("weighted round robin", clock=clock)
         balancer._fill(backends, weights)
         return balancer
 
@@ -560,8 +641,9 @@ class Random(Balancer[Backend]):
     Examples
     --------
     >>> from coterie.balance import Random
-    >>> "".join(Random("abc", seed=1).pick() for _ in range(3))
-    'bbb'
+    >>> balancer = Random(["a", "b", "c"], seed=2)
+    >>> "".join(balancer.pick() for _ in range(6))
+    'bcbcab'
     """
 
     _weighted = False
@@ -569,7 +651,7 @@ class Random(Balancer[Backend]):
     def __new__(
         cls, backends: Iterable[Backend] = (), *, seed: int | None = None, clock: Clock | None = None
     ) -> Self:
-        balancer = super().__new__(cls, "random", seed=_seed(seed), clock=clock)
+        balancer = cls._build("random", seed=_seed(seed), clock=clock)
         balancer._fill(backends, None)
         return balancer
 
@@ -617,7 +699,7 @@ class WeightedRandom(Balancer[Backend]):
         seed: int | None = None,
         clock: Clock | None = None,
     ) -> Self:
-        balancer = super().__new__(cls, "weighted random", seed=_seed(seed), clock=clock)
+        balancer = cls._build("weighted random", seed=_seed(seed), clock=clock)
         balancer._fill(backends, weights)
         return balancer
 
@@ -658,7 +740,7 @@ class LeastConnections(Balancer[Backend]):
         weights: Weights[Backend] | None = None,
         clock: Clock | None = None,
     ) -> Self:
-        balancer = super().__new__(cls, "least connections", clock=clock)
+        balancer = cls._build("least connections", clock=clock)
         balancer._fill(backends, weights)
         return balancer
 
@@ -703,7 +785,7 @@ class PowerOfTwoChoices(Balancer[Backend]):
         seed: int | None = None,
         clock: Clock | None = None,
     ) -> Self:
-        balancer = super().__new__(cls, "two choices", seed=_seed(seed), clock=clock)
+        balancer = cls._build("two choices", seed=_seed(seed), clock=clock)
         balancer._fill(backends, weights)
         return balancer
 
@@ -721,7 +803,7 @@ class PeakEwma(Balancer[Backend]):
     weights : sequence or mapping, optional
         Weights in the order of the backends, or by backend; 1 where it says nothing.
     decay : float, default 10.0
-        Seconds after which an observation keeps 1/e of its weight.
+        Seconds after which an observation keeps 1/e of its weight; at least a microsecond.
     penalty : float, default 1.0
         Seconds that a failure counts as, at least: a backend that fails fast must not look fast.
     seed : int, optional
@@ -756,8 +838,10 @@ class PeakEwma(Balancer[Backend]):
         clock: Clock | None = None,
     ) -> Self:
         _positive(decay=decay, penalty=penalty)
-        balancer = super().__new__(
-            cls, "peak ewma", seed=_seed(seed), clock=clock, decay=decay, penalty=penalty
+        if decay < 1e-6:
+            raise ConfigError(f"decay is {decay!r}; it must be at least a microsecond")
+        balancer = cls._build(
+            "peak ewma", seed=_seed(seed), clock=clock, decay=decay, penalty=penalty
         )
         balancer._fill(backends, weights)
         return balancer
@@ -794,36 +878,56 @@ class Hashed(Balancer[Backend]):
 
     def __new__(cls, ring: Ring[Backend], *, clock: Clock | None = None) -> Self:
         ring = ring.copy()
-        balancer = super().__new__(cls, "hashed", ring=ring, clock=clock)
+        balancer = cls._build("hashed", ring=ring, clock=clock)
         balancer._ring = ring
         for node, weight in ring.weights.items():
             balancer._insert(node, weight, True)
         balancer._place(ring)
         return balancer
 
+    @property
+    def ring(self) -> Ring[Backend]:
+        """A copy of the ring as it is now, to look at its distribution or at what a change would move.
+
+        Examples
+        --------
+        >>> from coterie.balance import Hashed
+        >>> from coterie.ring import Maglev
+        >>> Hashed(Maglev(["a", "b"])).ring.get("key") in ("a", "b")
+        True
+        """
+        return self._ring.copy()
+
     def add(self, backend: Backend, weight: float = 1, *, labels: Labels | None = None) -> None:
         if labels is not None:
             raise ConfigError("labels are for Trusted; no layer here looks at them")
-        self._ring.add_node(backend, self._checked_weight(backend, weight))
-        self._insert(backend, weight, False)
-        self._place(self._ring)
+        weight = self._checked_weight(backend, weight)
+        with self._changes:
+            self._ring.add_node(backend, weight)
+            try:
+                self._insert(backend, weight, False)
+            except BaseException:
+                self._ring.remove_node(backend)
+                raise
+            self._place(self._ring)
 
     def set_weight(self, backend: Backend, weight: float) -> None:
         weight = self._checked_weight(backend, weight)
-        before = self._ring.weights.get(backend, 1.0)
-        self._ring.remove_node(backend)
-        try:
-            self._ring.add_node(backend, weight)
-        except ConfigError:
-            self._ring.add_node(backend, before)
-            raise
-        self._weigh(backend, weight)
-        self._place(self._ring)
+        weighted = self._ring.laws.weights
+        if not weighted and weight != 1:
+            raise ConfigError(f"{type(self._ring).__name__} has no weights; {backend!r} can not have {weight!r}")
+        with self._changes:
+            if weighted:
+                self._ring.remove_node(backend)
+                self._ring.add_node(backend, weight)
+            self._weigh(backend, weight)
+            self._place(self._ring)
 
     def remove(self, backend: Backend, *, drain: bool = True) -> None:
-        self._ring.remove_node(backend)
-        self._place(self._ring)
-        self._discard(backend, drain)
+        with self._changes:
+            self._ring.remove_node(backend)
+            self._place(self._ring)
+            self._discard(backend, drain)
 
 
 class _Layer(Balancer[Backend]):
@@ -833,11 +937,21 @@ class _Layer(Balancer[Backend]):
 
     @property
     def below(self) -> Balancer[Backend]:
-        """The balancer that this one wraps."""
+        """The balancer that this one wraps.
+
+        Examples
+        --------
+        >>> from coterie.balance import Healthy, RoundRobin
+        >>> Healthy(RoundRobin(["a"])).below
+        RoundRobin(1 backend)
+        """
         return self._below
 
     def add(self, backend: Backend, weight: float = 1, *, labels: Labels | None = None) -> None:
         self._below.add(backend, weight, labels=labels)
+
+    def label(self, backend: Backend, labels: Labels) -> None:
+        self._below.label(backend, labels)
 
     def set_weight(self, backend: Backend, weight: float) -> None:
         self._below.set_weight(backend, weight)
@@ -881,12 +995,13 @@ class Healthy(_Layer[Backend]):
         Seconds of a first ejection. One that follows soon after the return lasts twice, three times … as long.
     ejection_time_max : float, default 300.0
         Seconds of the longest ejection.
-    ejected_max : float, default 0.5
-        The share of backends that may be out at once; one always may. An ejection that this prevents is counted
-        (``stats().not_ejected``) and logged.
-    panic_threshold : float, default 0.3
-        With fewer than this share of healthy backends, health is ignored: the ejected are better than none. Shown
-        as ``stats().panicking`` and logged. 0 never panics: :class:`~coterie.NoBackendError` then.
+    ejected_max : float, default 1.0
+        The share of backends that may be out at once; one always may. A backend that this keeps in service is
+        counted (``stats().not_ejected``) and logged. Above ``1 - panic_threshold`` the panic comes first.
+    panic_threshold : float, default 0.5
+        With fewer than this share of healthy backends, health is ignored: the ejected are better than none, and
+        where most of them fail, it is seldom their fault. Shown as ``stats().panicking`` and logged. 0 never
+        panics: :class:`~coterie.NoBackendError` then.
     slow_start : float, default 0.0
         Seconds over which a backend that returned, or was added later, grows to its full share, under any policy.
     seed : int, optional
@@ -896,6 +1011,8 @@ class Healthy(_Layer[Backend]):
 
     Notes
     -----
+    What nobody can tell the outcome of (a cancelled task, a forgotten lease) is no failure.
+
     The rules are those of Envoy's outlier detection; its traps are not: a limit below one backend does not
     disable ejection (envoyproxy/envoy#12076), and neither limit nor panic acts in silence (#2671, #40697).
 
@@ -922,19 +1039,21 @@ class Healthy(_Layer[Backend]):
         window_requests_min: int = 20,
         ejection_time: float = 10.0,
         ejection_time_max: float = 300.0,
-        ejected_max: float = 0.5,
-        panic_threshold: float = 0.3,
+        ejected_max: float = 1.0,
+        panic_threshold: float = 0.5,
         slow_start: float = 0.0,
         seed: int | None = None,
         clock: Clock | None = None,
     ) -> Self:
         _positive(window=window, ejection_time=ejection_time, ejection_time_max=ejection_time_max)
         _share(success_rate_min=success_rate_min, ejected_max=ejected_max, panic_threshold=panic_threshold)
+        consecutive_failures = _whole("consecutive_failures", consecutive_failures)
+        window_requests_min = _whole("window_requests_min", window_requests_min)
         if not 0 <= consecutive_failures < 2**32 or not 0 <= window_requests_min < 2**32:
             raise ConfigError(
                 "consecutive_failures and window_requests_min must be 0 or more, and fit in 32 bits"
             )
-        if not 0 <= slow_start < inf:
+        if not (isinstance(slow_start, (int, float)) and 0 <= slow_start < inf):
             raise ConfigError(f"slow_start is {slow_start!r}; it must be a number of seconds, 0 or more")
         settings = _HealthSettings(
             consecutive_failures,
@@ -947,7 +1066,7 @@ class Healthy(_Layer[Backend]):
             panic_threshold,
             slow_start,
         )
-        layer = super().__new__(cls, "", below=below, health=settings, seed=_seed(seed), clock=clock)
+        layer = cls._build("", below=below, health=settings, seed=_seed(seed), clock=clock)
         layer._below = below
         return layer
 
@@ -995,49 +1114,39 @@ class Trusted(_Layer[Backend]):
         require: Mapping[str, Any],
         labels: Mapping[Backend, Labels] | Callable[[Backend], Labels | None] | None = None,
     ) -> Self:
+        if not isinstance(require, Mapping):
+            raise ConfigError(f"require is {require!r}; it must be a mapping from labels to what they must be")
         find: Callable[[Backend], Labels | None]
         if labels is None:
             find = _unlabelled
         else:
             find = labels.get if isinstance(labels, Mapping) else labels
         refusals = [(backend, _refusal(require, find(backend))) for backend in below.backends]
-        layer = super().__new__(cls, "", below=below)
+        layer = cls._build("", below=below)
         layer._below, layer._require, layer._labels = below, dict(require), find
         for backend, refusal in refusals:
             layer._judge(backend, refusal)
         return layer
 
     def add(self, backend: Backend, weight: float = 1, *, labels: Labels | None = None) -> None:
-        if labels is None:
-            labels = self._labels(backend)
-        refusal = _refusal(self._require, labels)
-        self._below.add(backend, weight)
-        self._judge(backend, refusal)
+        refusal = _refusal(self._require, self._labels(backend) if labels is None else labels)
+        # Until it is judged, the layer refuses it: a moment without service, never one without trust.
+        with self._changes:
+            self._below.add(backend, weight, labels=labels if self._trusted_below else None)
+            self._judge(backend, refusal)
+
+    @property
+    def _trusted_below(self) -> bool:
+        below = self._below
+        while isinstance(below, _Layer) and not isinstance(below, Trusted):
+            below = below.below
+        return isinstance(below, Trusted)
 
     def label(self, backend: Backend, labels: Labels) -> None:
-        """Judge a backend again, by new labels.
-
-        Parameters
-        ----------
-        backend : hashable
-            The backend.
-        labels : mapping
-            All of its labels; earlier ones are forgotten.
-
-        Raises
-        ------
-        UnknownNodeError
-            There is no such backend.
-
-        Examples
-        --------
-        >>> from coterie.balance import RoundRobin, Trusted
-        >>> balancer = Trusted(RoundRobin(["a"]), require={"tls": True})
-        >>> balancer.label("a", {"tls": True})
-        >>> balancer.pick()
-        'a'
-        """
-        self._judge(backend, _refusal(self._require, labels))
+        refusal = _refusal(self._require, labels)
+        if self._trusted_below:
+            self._below.label(backend, labels)
+        self._judge(backend, refusal)
 
 
 def _unlabelled(_backend: object) -> None:

@@ -16,7 +16,7 @@ balance. `ConsistentHash` is the one to begin with.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -31,6 +31,7 @@ from typing import (
 )
 
 from coterie import _coterie
+from coterie._typing import Key, Weights, checked_weight
 from coterie.exceptions import ConfigError, UnknownNodeError
 
 if TYPE_CHECKING:
@@ -50,8 +51,6 @@ __all__ = [
 ]
 
 Node = TypeVar("Node", bound=Hashable)
-Weights: TypeAlias = Mapping[Node, float] | Sequence[float]
-Key: TypeAlias = "str | bytes | int | np.integer[Any]"
 Keys: TypeAlias = (
     "Iterable[Key] | npt.NDArray[np.integer[Any]] | npt.NDArray[np.str_] | npt.NDArray[np.bytes_]"
 )
@@ -96,7 +95,7 @@ class Laws(NamedTuple):
 class Ring(_coterie.Ring, Generic[Node]):
     """What all rings have in common. Build one of the subclasses.
 
-    A ring is safe to use from several threads. A lookup takes no lock and sees the ring before a change or
+    A ring is safe to use from several threads. A lookup takes no lock (but for `BoundedLoad`, whose answers depend on its loads) and sees the ring before a change or
     after it, never a mixture. Nodes may be any hashable objects; ``name(node)`` tells them apart and is what is
     hashed, so it must be the same in every process.
 
@@ -220,7 +219,7 @@ class Ring(_coterie.Ring, Generic[Node]):
         ['red', 'green', 'blue']
         """
         hash(node)
-        self._add(node, _name_of(node, self._name), _weight(weight))
+        self._add(node, _name_of(node, self._name), checked_weight(node, weight))
 
     def remove_node(self, node: Node) -> None:
         """Let a node go; the others take over its keys.
@@ -376,29 +375,23 @@ def _weighted(
     if isinstance(nodes, Mapping):
         if weights is not None:
             raise ConfigError("weights came twice: as nodes' values and as weights")
-        return [(node, _weight(weight)) for node, weight in nodes.items()]
+        return [(node, checked_weight(node, weight)) for node, weight in nodes.items()]
     plain = list(nodes)
     for node in plain:
         hash(node)
     if weights is None:
         return [(node, 1.0) for node in plain]
     if isinstance(weights, Mapping):
-        strangers = [node for node in weights if node not in set(plain)]
+        known = set(plain)
+        strangers = [node for node in weights if node not in known]
         if strangers:
             raise ConfigError(f"weights names {strangers[0]!r}, which is not among the nodes")
-        return [(node, _weight(weights.get(node, 1))) for node in plain]
+        return [(node, checked_weight(node, weights.get(node, 1))) for node in plain]
     if isinstance(nodes, (set, frozenset)):
         raise ConfigError("a set has no order for a sequence of weights; pass a mapping from node to weight")
     if len(weights) != len(plain):
         raise ConfigError(f"{len(weights)} weights for {len(plain)} nodes")
-    return [(node, _weight(weight)) for node, weight in zip(plain, weights, strict=True)]
-
-
-def _weight(weight: float) -> float:
-    try:
-        return float(weight)
-    except OverflowError:
-        raise ConfigError(f"a weight is finite and above 0, not {weight}") from None
+    return [(node, checked_weight(node, weight)) for node, weight in zip(plain, weights, strict=True)]
 
 
 def _whole(setting: str, value: int, least: int = 1) -> int:
@@ -446,7 +439,10 @@ class ConsistentHash(Ring[Node]):
     Notes
     -----
     Point ``i`` of a node is the hash of ``name(node) + str(i)``, 128 bits of MD5 big-endian or 64 bits of XXH3;
-    of two equal points the smaller name's counts. A lookup takes O(1) expected time. A change takes O(points) and
+    of two equal points the smaller name's counts. Names that differ only in a number at their end share many
+    points (``n1`` + ``10`` is ``n11`` + ``0``): among ``n1`` to ``n20``, ``n11`` gets a fifth less than its share.
+    Names of equal length, such as ``n01``, or with something behind the number, such as a port, share none. A
+    lookup takes O(1) expected time. A change takes O(points) and
     hashes only the points of the node that comes.
 
     References
@@ -474,7 +470,7 @@ class ConsistentHash(Ring[Node]):
         nodes: Iterable[Node] | Mapping[Node, float],
         *,
         replicas: int = 128,
-        hash: str = "md5",
+        hash: Literal["md5", "xxh3"] = "md5",
         weights: Weights[Node] | None = None,
         name: Callable[[Node], str] = str,
     ) -> Self:
@@ -529,7 +525,7 @@ class Ketama(Ring[Node]):
         nodes: Iterable[Node] | Mapping[Node, float],
         *,
         weights: Weights[Node] | None = None,
-        variant: str = "ketama",
+        variant: Literal["ketama", "ketama_weighted", "spy"] = "ketama",
         name: Callable[[Node], str] = str,
     ) -> Self:
         variant = _choice("variant", variant, ("ketama", "ketama_weighted", "spy"))
@@ -743,8 +739,9 @@ class Anchor(Ring[Node]):
 class BoundedLoad(Ring[Node]):
     """Consistent hashing with bounded loads: a node that is full passes the key on to the next one.
 
-    `acquire` places a key and counts it; `release` takes one away. No node ever holds more than
-    ``ceil((1 + epsilon) * keys * share)``.
+    `acquire` places a key and counts it; `release` takes one away. No `acquire` lifts a node above
+    ``ceil((1 + epsilon) * keys * share)`` of the keys that are then held; `release` and new nodes lower the average,
+    and move nothing by themselves.
 
     Parameters
     ----------
@@ -788,7 +785,7 @@ class BoundedLoad(Ring[Node]):
         *,
         epsilon: float = 0.25,
         replicas: int = 128,
-        hash: str = "md5",
+        hash: Literal["md5", "xxh3"] = "md5",
         weights: Weights[Node] | None = None,
         name: Callable[[Node], str] = str,
     ) -> Self:

@@ -36,6 +36,8 @@ pub type LeaseId = u64;
 pub enum Refusal {
     /// It was removed and only finishes what it has.
     Draining,
+    /// The request was not to go there.
+    Excluded,
     /// A layer refuses it, for this reason.
     Layer(String),
 }
@@ -44,6 +46,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Draining => formatter.write_str("draining: it was removed"),
+            Self::Excluded => formatter.write_str("excluded by the request"),
             Self::Layer(reason) => formatter.write_str(reason),
         }
     }
@@ -125,6 +128,9 @@ impl Counters {
     /// A request has ended.
     #[inline]
     pub fn end(&self, outcome: Outcome) {
+        if self.in_flight() == 0 {
+            return; // an end without a beginning: `done` twice, or for a request of before a removal
+        }
         self.ends.fetch_add(1, Ordering::SeqCst);
         if matches!(outcome, Outcome::Failed(_)) {
             self.failures.fetch_add(1, Ordering::Relaxed);
@@ -251,7 +257,10 @@ impl Balancer {
     pub fn add(&mut self, now: Instant, weight: f64, first: bool) -> Slot {
         let now = self.advance(now);
         let backend = Backend { weight, draining: false, counters: Arc::default() };
-        let slot = if let Some(free) = self.backends.iter().position(Option::is_none) {
+        // Whoever keeps what a slot means has to hear that it has gone before it may mean something else.
+        let free = (0..self.backends.len())
+            .find(|&slot| self.backends[slot].is_none() && !self.gone.contains(&(slot as Slot)));
+        let slot = if let Some(free) = free {
             self.backends[free] = Some(backend);
             free as Slot
         } else {
@@ -273,6 +282,8 @@ impl Balancer {
         backend.draining = false;
         backend.weight = weight;
         self.active.push(slot);
+        // What vouched for it then does not vouch for it now.
+        self.trusted.iter_mut().for_each(|layer| layer.forget(slot));
         self.policy.weigh(slot, weight);
         for healthy in &mut self.healthy {
             healthy.welcome(now, slot, false);
@@ -324,7 +335,7 @@ impl Balancer {
         self.forget(slot);
     }
 
-    /// The slots that have gone since the last call: their numbers may now mean other backends.
+    /// The slots that have gone since the last call: from now on their numbers may mean other backends.
     pub fn take_gone(&mut self) -> Vec<Slot> {
         std::mem::take(&mut self.gone)
     }
@@ -332,15 +343,16 @@ impl Balancer {
     /// A backend for `request`, which must be followed by one [`Balancer::done`].
     #[inline]
     pub fn pick(&mut self, request: Request<'_>, view: &View) -> Result<Slot, NoBackend> {
-        let slot = if view.is_bare() {
+        let slot = if view.is_bare() && request.exclude.is_empty() {
             if self.active.is_empty() {
-                return Err(self.refusals(request.now, view));
+                return Err(self.refusals(request, view));
             }
             self.policy.pick(request, &self.active)
         } else {
             self.narrow(request.now, view);
+            self.candidates.retain(|slot| !request.exclude.contains(slot));
             if self.candidates.is_empty() {
-                return Err(self.refusals(request.now, view));
+                return Err(self.refusals(request, view));
             }
             self.policy.pick(request, &self.candidates)
         };
@@ -398,7 +410,7 @@ impl Balancer {
             if until > now {
                 break;
             }
-            self.close(now, id, |_| Outcome::Abandoned, view);
+            self.close(now, id, Outcome::Abandoned, view);
             expired += 1;
         }
         expired
@@ -407,6 +419,11 @@ impl Balancer {
     /// What the layers have decided since the last call.
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
+    }
+
+    /// Whether there is anything for [`Balancer::take_gone`].
+    pub fn has_gone(&self) -> bool {
+        !self.gone.is_empty()
     }
 
     /// Whether there is anything for [`Balancer::take_events`] or [`Balancer::take_gone`].
@@ -439,9 +456,12 @@ impl Balancer {
         order.into_iter().filter_map(|slot| self.state(now, slot, view)).collect()
     }
 
-    /// From here on, another clock tells the time.
-    pub fn restart_clock(&mut self) {
-        self.now = Instant::ZERO;
+    /// From here on, another clock tells the time. False, and nothing changes, while leases run on the old one.
+    pub fn restart_clock(&mut self) -> bool {
+        if self.leases.is_empty() {
+            self.now = Instant::ZERO;
+        }
+        self.leases.is_empty()
     }
 
     /// The clock never goes back here, whatever it does outside.
@@ -479,9 +499,12 @@ impl Balancer {
             .map(Refusal::Layer)
     }
 
-    fn refusals(&self, now: Instant, view: &View) -> NoBackend {
-        let now = self.now.max(now);
-        let refusals = self.known().filter_map(|(slot, _)| Some((slot, self.refusal(now, slot, view)?)));
+    fn refusals(&self, request: Request<'_>, view: &View) -> NoBackend {
+        let now = self.now.max(request.now);
+        let refusals = self.known().filter_map(|(slot, _)| {
+            let excluded = || request.exclude.contains(&slot).then_some(Refusal::Excluded);
+            Some((slot, self.refusal(now, slot, view).or_else(excluded)?))
+        });
         NoBackend::Refused(refusals.collect())
     }
 

@@ -58,6 +58,8 @@ struct Health {
     /// How many ejections followed each other closely.
     streak: u32,
     returned: Option<Instant>,
+    /// The limit keeps it in service although it should be out, and has said so.
+    spared: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -92,7 +94,10 @@ impl Window {
 impl Healthy {
     /// Nothing is ejected at first. `seed` draws which requests a warming backend gets.
     pub fn new(settings: HealthSettings, seed: u64) -> Self {
-        Self { settings, health: Vec::new(), random: Random::new(seed), panicking: false, not_ejected: 0 }
+        // Split, because a policy of the same seed would otherwise draw the same words: "admitted" would then
+        // mean "low", and a low word the first candidate.
+        let random = Random::new(seed).split();
+        Self { settings, health: Vec::new(), random, panicking: false, not_ejected: 0 }
     }
 
     /// Whether health was ignored at the last pick, because too few backends were healthy.
@@ -100,7 +105,7 @@ impl Healthy {
         self.panicking
     }
 
-    /// Ejections that the limit has prevented.
+    /// Backends that the limit has kept in service, each counted once until it succeeds again or goes.
     pub fn not_ejected(&self) -> u64 {
         self.not_ejected
     }
@@ -152,7 +157,7 @@ impl Healthy {
         let ok = match outcome {
             Outcome::Answered(_) => true,
             Outcome::Failed(_) => false,
-            Outcome::Abandoned => return,
+            Outcome::Abandoned(_) => return,
         };
         let piece = self.piece(now);
         let health = cell(&mut self.health, slot);
@@ -162,6 +167,7 @@ impl Healthy {
         health.failures_in_a_row = if ok { 0 } else { health.failures_in_a_row + 1 };
         health.window.add(piece, ok);
         if ok {
+            health.spared = false;
             return;
         }
         if let Some(cause) = self.verdict(slot, piece) {
@@ -214,7 +220,8 @@ impl Healthy {
     }
 
     fn piece(&self, now: Instant) -> u64 {
-        let length = (self.settings.window.as_nanos() as u64 / PIECES as u64).max(1);
+        let window = u64::try_from(self.settings.window.as_nanos()).unwrap_or(u64::MAX);
+        let length = (window / PIECES as u64).max(1);
         // One window later than the clock, so that an empty piece (0) is never within the window.
         now.as_nanos() / length + 2 * PIECES as u64
     }
@@ -223,7 +230,8 @@ impl Healthy {
         let health = &self.health[slot as usize];
         let limit = self.settings.consecutive_failures;
         if limit > 0 && health.failures_in_a_row >= limit {
-            return Some(format!("{} failures in a row", health.failures_in_a_row));
+            let failures = health.failures_in_a_row;
+            return Some(format!("{failures} failure{} in a row", if failures == 1 { "" } else { "s" }));
         }
         let (good, bad) = health.window.sum(piece);
         let requests = good + bad;
@@ -237,10 +245,13 @@ impl Healthy {
             self.readmit(now, other, events);
         }
         let ejected = backends.iter().filter(|&&other| self.ejected(other).is_some()).count();
-        let limit = ((self.settings.ejected_max * backends.len() as f64).floor() as usize).max(1);
+        let limit = ((self.settings.ejected_max * backends.len() as f64 + 1e-9).floor() as usize).max(1);
         if ejected >= limit {
-            self.not_ejected += 1;
-            events.push(Event::NotEjected { slot, cause, ejected, limit });
+            // Once until it changes: an outage is no time for a flood of news.
+            if !std::mem::replace(&mut self.health[slot as usize].spared, true) {
+                self.not_ejected += 1;
+                events.push(Event::NotEjected { slot, cause, ejected, limit });
+            }
             return;
         }
         let settings = &self.settings;
@@ -253,5 +264,6 @@ impl Healthy {
         let length = settings.ejection_time.saturating_mul(health.streak).min(settings.ejection_time_max);
         events.push(Event::Ejected { slot, cause: cause.clone(), length });
         health.ejected = Some(Ejection { until: now + length, cause });
+        health.spared = false;
     }
 }

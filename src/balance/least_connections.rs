@@ -74,7 +74,7 @@ impl Load {
     pub(super) fn done(&mut self, slot: Slot, outcome: Outcome) {
         match outcome {
             Outcome::Failed(_) => self.held.push_back((self.picks + HOLD * self.candidates, slot)),
-            Outcome::Answered(_) | Outcome::Abandoned => self.end(slot),
+            Outcome::Answered(_) | Outcome::Abandoned(_) => self.end(slot),
         }
     }
 

@@ -96,7 +96,14 @@ impl Policy for PeakEwma {
         match outcome {
             Outcome::Answered(latency) => self.observe(now, slot, latency.as_secs_f64()),
             Outcome::Failed(latency) => self.observe(now, slot, latency.as_secs_f64().max(self.penalty)),
-            Outcome::Abandoned => {}
+            // Whoever gave up knows that the answer would have taken longer. To learn nothing from that would send
+            // everything to a backend that never answers.
+            Outcome::Abandoned(elapsed) => {
+                let expected = Policy::latency(self, now, slot).unwrap_or_default();
+                if elapsed > expected {
+                    self.observe(now, slot, elapsed.as_secs_f64());
+                }
+            }
         }
     }
 

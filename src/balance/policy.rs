@@ -15,6 +15,8 @@ pub struct Request<'a> {
     pub now: Instant,
     /// What it is about, for policies that place by key.
     pub key: Option<Key<'a>>,
+    /// Where it must not go: a second attempt avoids the first one's backend.
+    pub exclude: &'a [Slot],
 }
 
 /// How a request ended.
@@ -24,8 +26,8 @@ pub enum Outcome {
     Answered(Duration),
     /// Failed, after this long.
     Failed(Duration),
-    /// Nobody can tell: it was cancelled, or its lease was forgotten. Only the load ends.
-    Abandoned,
+    /// Nobody can tell: it was cancelled, or its lease was forgotten. It would have taken longer than this.
+    Abandoned(Duration),
 }
 
 /// Chooses one of several candidates.

@@ -29,7 +29,7 @@ impl Policy for WeightedRoundRobin {
     }
 
     fn pick(&mut self, _request: Request<'_>, candidates: &[Slot]) -> Option<Slot> {
-        let (mut total, mut highest, mut chosen) = (0.0, f64::NEG_INFINITY, 0);
+        let (mut total, mut highest, mut chosen) = (0.0, f64::NEG_INFINITY, candidates[0]);
         for &slot in candidates {
             let standing = &mut self.standings[slot as usize];
             standing.current += standing.weight;

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict, PyString};
 
 use super::ring::{PyRing, Standing, read_key};
 use super::{errors, guard};
@@ -44,6 +44,9 @@ struct Shared {
     /// Slots by backend, for a backend that is equal to ours but not the same object. `None` while it is added.
     slots: Py<PyDict>,
     clock: OnceLock<Py<PyAny>>,
+    /// A `threading.RLock` around each change of the table, and the process that it belongs to. A change looks
+    /// backends up by `__hash__` and `__eq__`, which is Python code and must not run under `inner`.
+    changes: ArcSwap<(u32, Py<PyAny>)>,
     /// For a policy that places by key: whether integers beyond 64 bits wrap, as its ring has it.
     keyed: Option<bool>,
 }
@@ -80,6 +83,15 @@ impl Identities {
             return self.few.iter().position(|&other| other == address).map(|slot| slot as Slot);
         }
         self.many.get(&address).copied()
+    }
+
+    fn add(&mut self, slot: Slot, backend: *mut pyo3::ffi::PyObject) {
+        let address = backend as usize;
+        if self.few.len() <= slot as usize {
+            self.few.resize(slot as usize + 1, 0);
+        }
+        self.few[slot as usize] = address;
+        self.many.insert(address, slot);
     }
 
     fn of(backends: &[Option<Py<PyAny>>]) -> Self {
@@ -181,7 +193,7 @@ impl Balancer {
                     Placement::Free(places) => Box::new(Hashed::new(places)),
                     Placement::Bounded(places) => Box::new(BoundedHashed::new(places)),
                 };
-                return Ok(Self::lowest(py, policy, clock, Some(wraps)));
+                return Self::lowest(py, policy, clock, Some(wraps));
             }
             let policy: Box<dyn Policy> = match policy {
                 "round robin" => Box::new(RoundRobin::default()),
@@ -193,7 +205,7 @@ impl Balancer {
                 "peak ewma" => Box::new(PeakEwma::new(seed, seconds(decay), seconds(penalty))),
                 _ => return Err(errors::internal(&format!("there is no policy {policy:?}"))),
             };
-            Ok(Self::lowest(py, policy, clock, None))
+            Self::lowest(py, policy, clock, None)
         })
     }
 
@@ -203,6 +215,9 @@ impl Balancer {
     /// ----------
     /// key : str, bytes or int, optional
     ///     What the request is about. Only :class:`Hashed` looks at it.
+    /// exclude : iterable, optional
+    ///     Backends that must not get the request: those that failed it before, so that a second attempt goes
+    ///     elsewhere. One that the balancer does not have is ignored.
     ///
     /// Returns
     /// -------
@@ -222,18 +237,27 @@ impl Balancer {
     /// >>> balancer = RoundRobin(["a", "b"])
     /// >>> balancer.pick(), balancer.pick(), balancer.pick()
     /// ('a', 'b', 'a')
-    #[pyo3(signature = (key = None))]
-    fn pick(&self, py: Python<'_>, key: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+    /// >>> balancer.pick(exclude=["b"])
+    /// 'a'
+    #[pyo3(signature = (key = None, *, exclude = None))]
+    fn pick(
+        &self,
+        py: Python<'_>,
+        key: Option<&Bound<'_, PyAny>>,
+        exclude: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Py<PyAny>> {
         guard::shielded(|| {
             let mut kept = None;
             let key = self.shared.key(key, &mut kept)?;
             if self.lock_free
+                && exclude.is_none()
                 && let Some(backend) = self.shared.pick_without_lock(py, key)?
             {
                 return Ok(backend);
             }
             let now = self.now(py)?;
-            self.choose(py, key, now, |_, _| ()).map(|(backend, ())| backend)
+            let exclude = self.shared.slots_of(exclude)?;
+            self.choose(py, Request { now, key, exclude: &exclude }, |_, _| ()).map(|(backend, ())| backend)
         })
     }
 
@@ -269,19 +293,12 @@ impl Balancer {
         guard::shielded(|| {
             let Ok(latency) = Duration::try_from_secs_f64(latency) else {
                 return Err(errors::ConfigError::new_err(format!(
-                    "latency is {latency}; it must be a number of seconds, 0 or more"
+                    "latency is {latency:?}; it must be a number of seconds, from 0 to 1e19"
                 )));
             };
             let outcome = if ok { Outcome::Answered(latency) } else { Outcome::Failed(latency) };
-            if self.lock_free {
-                if let Some(fast) = &*self.shared.fast.load() {
-                    if let Some(slot) = fast.identities.find(backend.as_ptr()) {
-                        if let Some((_, counters)) = &fast.members[slot as usize] {
-                            counters.end(outcome);
-                            return Ok(());
-                        }
-                    }
-                }
+            if self.lock_free && self.done_without_lock(py, backend, outcome)? {
+                return Ok(());
             }
             self.done_locked(py, backend, outcome)
         })
@@ -293,41 +310,47 @@ impl Balancer {
         guard::shielded(|| {
             let shared = &self.shared;
             let now = shared.now(py)?;
+            let _changing = shared.changing(py)?;
+            shared.purge(py)?;
             let slots = shared.slots.bind(py);
-            if let Some(known) = slots.get_item(backend)? {
-                let known: Option<Slot> = known.extract()?;
-                let resumed = match known {
-                    Some(slot) => {
-                        guard::attached(py, &shared.inner, |inner| inner.balancer.resume(now, slot, weight))?
-                    }
-                    None => false,
-                };
-                if !resumed {
+            if let Some(slot) = slots.get_item(backend)? {
+                let slot = slot.extract()?;
+                let resume = |inner: &mut Inner| inner.balancer.resume(now, slot, weight);
+                if !guard::attached(py, &shared.inner, resume)? {
                     let text = backend.repr()?;
                     return Err(errors::ConfigError::new_err(format!("backend {text} is here already")));
                 }
                 return shared.publish(py);
             }
-            slots.set_item(backend, py.None())?;
+            // Before anything else, since this may raise.
+            slots.set_item(backend, NOWHERE)?;
             let object = backend.clone().unbind();
             let slot = guard::attached(py, &shared.inner, |inner| {
                 let slot = inner.balancer.add(now, weight, first);
                 if inner.backends.len() <= slot as usize {
                     inner.backends.resize_with(slot as usize + 1, || None);
                 }
+                inner.identities.add(slot, object.as_ptr());
                 inner.backends[slot as usize] = Some(object);
-                inner.identities = Identities::of(&inner.backends);
                 slot
             })?;
             slots.set_item(backend, slot)?;
-            shared.publish(py)
+            // Those that a balancer starts with are published together, once all are in.
+            if first { Ok(()) } else { shared.publish(py) }
         })
+    }
+
+    /// Shows the backends that were inserted first.
+    #[pyo3(name = "_publish")]
+    fn publish(&self, py: Python<'_>) -> PyResult<()> {
+        guard::shielded(|| self.shared.publish(py))
     }
 
     /// Changes the weight of a backend.
     #[pyo3(name = "_weigh")]
     fn weigh(&self, py: Python<'_>, backend: &Bound<'_, PyAny>, weight: f64) -> PyResult<()> {
         guard::shielded(|| {
+            let _changing = self.shared.changing(py)?;
             let slot = self.shared.slot(py, backend)?;
             guard::attached(py, &self.shared.inner, |inner| inner.balancer.weigh(slot, weight))?;
             self.shared.publish(py)
@@ -339,6 +362,7 @@ impl Balancer {
     fn discard(&self, py: Python<'_>, backend: &Bound<'_, PyAny>, drain: bool) -> PyResult<()> {
         guard::shielded(|| {
             let shared = &self.shared;
+            let _changing = shared.changing(py)?;
             let slot = shared.slot(py, backend)?;
             guard::attached(py, &shared.inner, |inner| inner.balancer.drain(slot))?;
             shared.publish(py)?;
@@ -358,10 +382,11 @@ impl Balancer {
     #[pyo3(name = "_place")]
     fn place(&self, py: Python<'_>, ring: &Bound<'_, PyRing>) -> PyResult<()> {
         guard::shielded(|| {
+            let _changing = self.shared.changing(py)?;
             let (standing, nodes, _) = ring.get().for_balancer(py)?;
             let table = self.shared.slots.bind(py);
             let slots = nodes.iter().map(|node| match table.get_item(node)? {
-                Some(slot) => Ok(slot.extract::<Option<Slot>>()?.unwrap_or(NOWHERE)),
+                Some(slot) => slot.extract::<Slot>(),
                 None => Ok(NOWHERE),
             });
             let slots = slots.collect::<PyResult<Vec<Slot>>>()?;
@@ -376,6 +401,7 @@ impl Balancer {
     #[pyo3(name = "_judge")]
     fn judge(&self, py: Python<'_>, backend: &Bound<'_, PyAny>, refusal: Option<String>) -> PyResult<()> {
         guard::shielded(|| {
+            let _changing = self.shared.changing(py)?;
             let slot = self.shared.slot(py, backend)?;
             guard::attached(py, &self.shared.inner, |inner| {
                 if let Some(trusted) = inner.balancer.trusted_mut(&self.view) {
@@ -413,6 +439,12 @@ impl Balancer {
             self.report(py)?;
             Ok(states)
         })
+    }
+
+    /// The lock around each change of the table, for changes that have several steps.
+    #[getter(_changes)]
+    fn changes(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        guard::shielded(|| self.shared.changes(py))
     }
 
     /// Whether a `Healthy` layer panics, and how many ejections its limit has prevented.
@@ -465,7 +497,7 @@ impl Balancer {
         policy: Box<dyn Policy>,
         clock: Option<Py<PyAny>>,
         keyed: Option<bool>,
-    ) -> Self {
+    ) -> PyResult<Self> {
         let timed = policy.timed();
         let lock_free = policy.stateless().is_some();
         let shared = Shared {
@@ -478,9 +510,10 @@ impl Balancer {
             }),
             slots: PyDict::new(py).unbind(),
             clock: clock.map_or_else(OnceLock::new, OnceLock::from),
+            changes: ArcSwap::from_pointee(new_lock(py)?),
             keyed,
         };
-        Self { shared: Arc::new(shared), view: View::default(), below: None, timed, lock_free }
+        Ok(Self { shared: Arc::new(shared), view: View::default(), below: None, timed, lock_free })
     }
 
     /// A layer over `below`: `Healthy` if there is one, `Trusted` otherwise.
@@ -493,12 +526,17 @@ impl Balancer {
         let under = below.get();
         let shared = Arc::clone(&under.shared);
         if let Some(clock) = clock {
-            if !shared.clock.get_or_init(|| clock.clone_ref(py)).is(&clock) {
+            // Two looks at a bound method are equal, but not the same object.
+            if !shared.clock.get_or_init(|| clock.clone_ref(py)).bind(py).eq(&clock)? {
                 return Err(errors::ConfigError::new_err(
                     "the balancer below has a clock of its own; pass that one, or none",
                 ));
             }
-            guard::attached(py, &shared.inner, |inner| inner.balancer.restart_clock())?;
+            if !guard::attached(py, &shared.inner, |inner| inner.balancer.restart_clock())? {
+                return Err(errors::ConfigError::new_err(
+                    "leases run on the clock of the balancer below; give it its clock before the first lease",
+                ));
+            }
         }
         let view = guard::attached(py, &shared.inner, |inner| match healthy {
             Some(healthy) => inner.balancer.watch(&under.view, healthy),
@@ -517,13 +555,12 @@ impl Balancer {
     fn choose<R>(
         &self,
         py: Python<'_>,
-        key: Option<Key<'_>>,
-        now: Instant,
+        request: Request<'_>,
         then: impl FnOnce(&mut balance::Balancer, Slot) -> R,
     ) -> PyResult<(Py<PyAny>, R)> {
         let shared = &self.shared;
         let (picked, news) = guard::attached(py, &shared.inner, |inner| {
-            let picked = inner.balancer.pick(Request { now, key }, &self.view).map(|slot| {
+            let picked = inner.balancer.pick(request, &self.view).map(|slot| {
                 let result = then(&mut inner.balancer, slot);
                 inner.backend(py, slot).map(|backend| (backend, result))
             });
@@ -550,6 +587,7 @@ impl Balancer {
         let news = if let Some(news) = found {
             news
         } else {
+            let _changing = self.shared.changing(py)?;
             let slot = self.shared.slot(py, backend)?;
             guard::attached(py, &self.shared.inner, |inner| {
                 inner.balancer.done(now, slot, outcome, &self.view);
@@ -562,20 +600,11 @@ impl Balancer {
     /// Logs what the layers decided and lets go of backends that have gone, once the lock is free again.
     fn report(&self, py: Python<'_>) -> PyResult<()> {
         let shared = &self.shared;
-        let (events, gone) = guard::attached(py, &shared.inner, |inner| {
+        let events = guard::attached(py, &shared.inner, |inner| {
             let events = inner.balancer.take_events();
-            let events: Vec<_> = events.into_iter().map(|event| inner.name(py, event)).collect();
-            let gone = inner.balancer.take_gone();
-            let gone: Vec<_> =
-                gone.into_iter().filter_map(|slot| inner.backends.get_mut(slot as usize)?.take()).collect();
-            if !gone.is_empty() {
-                inner.identities = Identities::of(&inner.backends);
-            }
-            (events, gone)
+            events.into_iter().map(|event| inner.name(py, event)).collect::<Vec<_>>()
         })?;
-        for backend in gone {
-            shared.slots.bind(py).del_item(backend)?;
-        }
+        shared.purge(py)?;
         for (event, backend) in events {
             let name =
                 backend.map(|backend| backend.bind(py).repr().map(|text| text.to_string())).transpose()?;
@@ -583,6 +612,42 @@ impl Balancer {
         }
         Ok(())
     }
+
+    /// Counts the end of a request without a lock; false when that takes one.
+    #[inline]
+    fn done_without_lock(
+        &self,
+        py: Python<'_>,
+        backend: &Bound<'_, PyAny>,
+        outcome: Outcome,
+    ) -> PyResult<bool> {
+        let shared = &self.shared;
+        let version = shared.version.load(Ordering::SeqCst);
+        let fast = shared.fast.load();
+        let Some(fast) = &*fast else { return Ok(false) };
+        let Some(slot) = fast.identities.find(backend.as_ptr()) else { return Ok(false) };
+        let Some((_, counters)) = &fast.members[slot as usize] else { return Ok(false) };
+        counters.end(outcome);
+        // Whoever began to drain it meanwhile may have found this request still open.
+        if shared.version.load(Ordering::SeqCst) != version {
+            shared.settle(py, slot)?;
+        }
+        Ok(true)
+    }
+}
+
+/// A `threading.RLock` held until this is dropped.
+struct Changing<'py>(Bound<'py, PyAny>);
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        // It can only fail for a lock that this thread does not hold.
+        let _ = self.0.call_method0("release");
+    }
+}
+
+fn new_lock(py: Python<'_>) -> PyResult<(u32, Py<PyAny>)> {
+    Ok((std::process::id(), py.import("threading")?.call_method0("RLock")?.unbind()))
 }
 
 impl Inner {
@@ -602,6 +667,47 @@ impl Inner {
 }
 
 impl Shared {
+    /// Keeps all other threads from changing the table, until the result is dropped. It is taken before `inner`,
+    /// never after.
+    fn changing<'py>(&self, py: Python<'py>) -> PyResult<Changing<'py>> {
+        let lock = self.changes(py)?.into_bound(py);
+        lock.call_method0("acquire")?;
+        Ok(Changing(lock))
+    }
+
+    fn changes(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        if self.changes.load().0 != std::process::id() {
+            // A forked child: whoever held the lock is not in it.
+            self.changes.store(Arc::new(new_lock(py)?));
+        }
+        Ok(self.changes.load().1.clone_ref(py))
+    }
+
+    /// Lets go of the backends that have gone. Only from here on may their slots mean others.
+    fn purge(&self, py: Python<'_>) -> PyResult<()> {
+        if !guard::attached(py, &self.inner, |inner| inner.balancer.has_gone())? {
+            return Ok(());
+        }
+        let _changing = self.changing(py)?;
+        let gone = guard::attached(py, &self.inner, |inner| {
+            let gone = inner.balancer.take_gone();
+            let gone: Vec<_> =
+                gone.into_iter().filter_map(|slot| inner.backends.get_mut(slot as usize)?.take()).collect();
+            inner.identities = Identities::of(&inner.backends);
+            gone
+        })?;
+        for backend in gone {
+            self.slots.bind(py).del_item(backend)?;
+        }
+        Ok(())
+    }
+
+    /// Lets a draining backend go whose last request has just ended.
+    fn settle(&self, py: Python<'_>, slot: Slot) -> PyResult<()> {
+        guard::attached(py, &self.inner, |inner| inner.balancer.settle(slot))?;
+        self.purge(py)
+    }
+
     /// The key, for a policy that looks at it. It borrows from what it is read from, or from `kept`.
     #[inline]
     fn key<'a, 'py: 'a>(
@@ -625,7 +731,7 @@ impl Shared {
             if fast.active.is_empty() {
                 return Ok(None);
             }
-            let request = Request { now: Instant::ZERO, key };
+            let request = Request { now: Instant::ZERO, key, exclude: &[] };
             let Some(slot) = fast.policy.pick(request, &fast.active) else { return Ok(None) };
             let Some((backend, counters)) = &fast.members[slot as usize] else {
                 return Err(errors::internal("a slot without a backend was picked"));
@@ -635,7 +741,8 @@ impl Shared {
             if self.version.load(Ordering::SeqCst) == version {
                 return Ok(Some(backend.clone_ref(py)));
             }
-            counters.end(Outcome::Abandoned);
+            counters.end(Outcome::Abandoned(Duration::ZERO));
+            self.settle(py, slot)?;
         }
     }
 
@@ -663,11 +770,29 @@ impl Shared {
         Ok(())
     }
 
+    /// The slots of those of `backends` that are here.
+    fn slots_of(&self, backends: Option<&Bound<'_, PyAny>>) -> PyResult<Vec<Slot>> {
+        let Some(backends) = backends else { return Ok(Vec::new()) };
+        if backends.is_instance_of::<PyString>() || backends.is_instance_of::<PyBytes>() {
+            return Err(PyTypeError::new_err(
+                "exclude is one text, not several backends; put it into a list",
+            ));
+        }
+        let slots = self.slots.bind(backends.py());
+        let mut found = Vec::new();
+        for backend in backends.try_iter()? {
+            if let Some(slot) = slots.get_item(backend?)? {
+                found.push(slot.extract::<Slot>()?);
+            }
+        }
+        Ok(found)
+    }
+
     /// The slot of `backend` or of one that is equal to it.
     fn slot(&self, py: Python<'_>, backend: &Bound<'_, PyAny>) -> PyResult<Slot> {
-        let known = self.slots.bind(py).get_item(backend)?;
-        match known.map(|slot| slot.extract::<Option<Slot>>()).transpose()?.flatten() {
-            Some(slot) => Ok(slot),
+        self.purge(py)?;
+        match self.slots.bind(py).get_item(backend)? {
+            Some(slot) => slot.extract(),
             None => Err(errors::unknown_node(backend, "backend")),
         }
     }
@@ -675,7 +800,16 @@ impl Shared {
     fn now(&self, py: Python<'_>) -> PyResult<Instant> {
         match self.clock.get() {
             None => Ok(monotonic()),
-            Some(clock) => Ok(Instant::from_seconds(clock.bind(py).call0()?.extract()?)),
+            Some(clock) => {
+                let seconds: f64 = clock.bind(py).call0()?.extract()?;
+                // Time never goes back, so one reading from beyond all time would stop it.
+                if seconds.is_finite() && seconds < CLOCK_MAX {
+                    return Ok(Instant::from_seconds(seconds));
+                }
+                Err(errors::ConfigError::new_err(format!(
+                    "the clock says {seconds:e}; it must return seconds, below {CLOCK_MAX:e}"
+                )))
+            }
         }
     }
 
@@ -702,6 +836,9 @@ fn placement(standing: Standing, slots: Vec<Slot>) -> Placement {
         Standing::Bounded(ring) => Placement::Bounded(Places { ring: Arc::new(ring), slots }),
     }
 }
+
+/// Seconds: 317 years, well within an `Instant`.
+const CLOCK_MAX: f64 = 1e10;
 
 /// Nanoseconds since the first call.
 #[expect(clippy::disallowed_methods, reason = "the bindings are where the machine's clock enters")]
@@ -744,6 +881,7 @@ impl Lease {
     fn new(
         balancer: &Bound<'_, Balancer>,
         key: Option<&Bound<'_, PyAny>>,
+        exclude: Option<&Bound<'_, PyAny>>,
         timeout: Option<f64>,
     ) -> PyResult<Self> {
         guard::shielded(|| {
@@ -751,11 +889,14 @@ impl Lease {
             let this = balancer.get();
             let now = this.shared.now(py)?;
             guard::attached(py, &this.shared.inner, |inner| inner.balancer.expire(now, &this.view))?;
+            let exclude = this.shared.slots_of(exclude)?;
             let until = timeout.map_or(Instant::NEVER, |timeout| now + seconds(timeout));
             let mut kept = None;
             let key = this.shared.key(key, &mut kept)?;
             let (backend, id) =
-                this.choose(py, key, now, |balancer, slot| balancer.lease(now, slot, until))?;
+                this.choose(py, Request { now, key, exclude: &exclude }, |balancer, slot| {
+                    balancer.lease(now, slot, until)
+                })?;
             Ok(Self { balancer: balancer.clone().unbind(), backend, id })
         })
     }
@@ -775,7 +916,7 @@ impl Lease {
             let outcome = |latency| match ok {
                 Some(true) => Outcome::Answered(latency),
                 Some(false) => Outcome::Failed(latency),
-                None => Outcome::Abandoned,
+                None => Outcome::Abandoned(latency),
             };
             let (closed, news) = guard::attached(py, &balancer.shared.inner, |inner| {
                 let closed = inner.balancer.close(now, self.id, outcome, &balancer.view);

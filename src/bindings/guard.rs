@@ -8,22 +8,13 @@ use pyo3::prelude::*;
 
 use super::errors;
 
-/// Runs `body`, which may take its time, under `lock` and detached from the interpreter. It must not call Python:
-/// what it has to say leaves as its result.
-///
-/// A thread that holds the interpreter and waits for a lock, while the lock's owner waits for the interpreter (to
-/// log, to drop an object), hangs both. So nobody ever waits for a lock while attached.
-pub(super) fn detached<T: Send, R: Send>(
-    py: Python<'_>,
-    lock: &Mutex<T>,
-    body: impl FnOnce(&mut T) -> R + Send,
-) -> PyResult<R> {
-    py.detach(|| lock.lock().map(|mut held| body(&mut held)).map_err(|_| ())).map_err(|()| poisoned())
-}
-
 /// Runs a short `body` under `lock` while attached, so that it may take and give references to Python objects; it
 /// must run no Python code and drop no object. A free lock is taken as it is, which costs nanoseconds; a taken one
 /// is waited for while detached, and then tried again.
+///
+/// A thread that holds the interpreter and waits for a lock, while the lock's owner waits for the interpreter (to
+/// log, to drop an object), hangs both: so nobody ever waits for a lock while attached. And because a lock is only
+/// held while attached, no other thread of a process with a GIL can hold one at the moment of a fork.
 #[inline]
 pub(super) fn attached<T: Send, R>(
     py: Python<'_>,

@@ -451,6 +451,9 @@ impl PyRing {
 
     /// Swaps in the next snapshot: `edit` changes the placement, `nodes` makes the new list of objects from the
     /// old one and the position that `name` had.
+    ///
+    /// The next placement is computed while detached and without the lock, which nobody may hold for long: a fork
+    /// would copy it locked. Whoever finds that somebody else was faster begins again.
     fn change(
         &self,
         py: Python<'_>,
@@ -460,30 +463,35 @@ impl PyRing {
         nodes: impl Fn(&[Py<PyAny>], usize) -> Vec<Py<PyAny>>,
     ) -> PyResult<()> {
         loop {
-            let (at, current) = self.read(py, |ring| position(ring, name))?;
-            let placement = match &current.placement {
-                Placement::Free(core) => py
-                    .detach(|| {
-                        let mut core = Core::clone(core);
-                        edit(core.ring_mut()).map(|()| Placement::Free(Arc::new(core)))
-                    })
-                    .map_err(|error| refused(py, &error, Some(node)))?,
-                Placement::Locked => Placement::Locked,
+            let (standing, current) = self.stand(py)?;
+            let at = position(standing.ring(), name);
+            let next = py.detach(|| match standing {
+                Standing::Core(core) => {
+                    let mut core = Core::clone(&core);
+                    edit(core.ring_mut()).map(|()| Standing::Core(Arc::new(core)))
+                }
+                Standing::Bounded(mut bounded) => edit(&mut bounded).map(|()| Standing::Bounded(bounded)),
+            });
+            let (placement, mut bounded) = match next.map_err(|error| refused(py, &error, Some(node)))? {
+                Standing::Core(core) => (Placement::Free(core), None),
+                Standing::Bounded(bounded) => (Placement::Locked, Some(bounded)),
             };
             let nodes = nodes(&current.nodes, at.unwrap_or(usize::MAX));
             // Whichever of the two snapshots is left over is dropped here, attached, and not under the lock.
             let mut spare = Some(Arc::new(Snapshot { nodes, placement }));
-            let swapped = guard::detached(py, &self.bounded, |bounded| {
+            let swapped = guard::attached(py, &self.bounded, |held| {
                 if !Arc::ptr_eq(&self.snapshot.load(), &current) {
-                    return Ok(false);
+                    return false;
                 }
-                if let Some(bounded) = bounded {
-                    edit(bounded)?;
+                if let (Some(held), Some(next)) = (held, &mut bounded) {
+                    // Keys were placed and released meanwhile.
+                    next.succeed(held, at.map(|at| at as u32));
+                    std::mem::swap(held, next);
                 }
                 spare = spare.take().map(|next| self.snapshot.swap(next));
-                Ok(true)
+                true
             })?;
-            if swapped.map_err(|error| refused(py, &error, Some(node)))? {
+            if swapped {
                 return Ok(());
             }
         }
@@ -770,6 +778,9 @@ impl<'py> Batch<'py> {
             return Err(PyTypeError::new_err(message));
         }
         let format = buffer.format();
+        if format.to_bytes() == b"c" {
+            return Ok(false); // single bytes, which are texts to Python
+        }
         let foreign: &[u8] = if cfg!(target_endian = "little") { b">!" } else { b"<" };
         if format.to_bytes().first().is_some_and(|order| foreign.contains(order)) {
             return Ok(false);

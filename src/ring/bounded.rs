@@ -1,7 +1,7 @@
 //! Consistent hashing with bounded loads: a node that is full passes the key on to the next one.
 //!
-//! Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads", SODA 2018. No node ever holds
-//! more than `⌈(1 + ε) · m · share⌉` of `m` keys.
+//! Mirrokni, Thorup and Zadimoghaddam, "Consistent hashing with bounded loads", SODA 2018. No
+//! `acquire` lifts a node above `⌈(1 + ε) · m · share⌉` of the `m` keys that are then held.
 
 use super::points::Walk;
 use super::{ConsistentHash, Distinct, Key, Node, Ring, RingError, position};
@@ -64,6 +64,18 @@ impl BoundedLoad {
             *load -= 1;
             self.total -= 1;
         }
+    }
+
+    /// Takes over the loads of `before`, which is this ring with one node more at `left`, or with one node less at
+    /// the end, or with the same nodes.
+    pub fn succeed(&mut self, before: &Self, left: Option<u32>) {
+        let mut loads = before.loads.clone();
+        if let Some(left) = left {
+            loads.remove(left as usize);
+        }
+        loads.resize(self.loads.len(), 0);
+        self.total = loads.iter().sum();
+        self.loads = loads;
     }
 
     /// The same ring with other loads, one for each node.

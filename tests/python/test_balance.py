@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import gc
 import json
 import logging
 import os
 import pickle
+import signal
+import sysconfig
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
@@ -154,7 +160,7 @@ def test_weights_come_as_a_mapping_a_sequence_or_beside(policy: Any) -> None:
 
 
 @pytest.mark.parametrize("policy", WEIGHTED)
-@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), "1"])
+@pytest.mark.parametrize("weight", [0, -1, float("nan"), float("inf"), "1", None, 1e300, 1e-300])
 def test_a_bad_weight_changes_nothing(policy: Any, weight: Any) -> None:
     balancer = policy(["a"])
     with pytest.raises(coterie.ConfigError, match="weight"):
@@ -181,6 +187,15 @@ def test_a_bad_weight_changes_nothing(policy: Any, weight: Any) -> None:
         (lambda: Healthy(RoundRobin(), consecutive_failures=-1), "consecutive_failures"),
         (lambda: Healthy(RoundRobin(), slow_start=float("inf")), "slow_start"),
         (lambda: RoundRobin(["a"]).lease(timeout=0), "timeout"),
+        (lambda: RoundRobin(["a"]).lease(timeout="x"), "timeout"),
+        (lambda: RoundRobin(["a"], clock=5), "clock"),
+        (lambda: Random(["a"], seed="x"), "seed"),
+        (lambda: PeakEwma(["a"], decay=1e-9), "microsecond"),
+        (lambda: PeakEwma(["a"], decay="x"), "decay"),
+        (lambda: Healthy(RoundRobin(), consecutive_failures=1.5), "consecutive_failures"),
+        (lambda: Trusted(RoundRobin(), require=["tls"]), "require"),
+        (lambda: WeightedRandom({"a", "b"}, weights=[1, 2]), "a set has no order"),
+        (lambda: RoundRobin(["a"], clock=lambda: float("inf")), "the clock says inf"),
         (lambda: RoundRobin(["a"]).done("a", -1.0), "latency"),
         (lambda: RoundRobin(["a"]).done("a", float("nan")), "latency"),
         (lambda: Healthy(RoundRobin(clock=Clock()), clock=Clock()), "clock of its own"),
@@ -443,7 +458,7 @@ def fail(balancer: Balancer[str], backend: str, times: int) -> None:
 def test_an_ejected_backend_comes_back_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "coterie")
     clock = Clock()
-    balancer = Healthy(RoundRobin("abc"), consecutive_failures=3, ejection_time=10, clock=clock)
+    balancer = Healthy(RoundRobin(list("abc")), consecutive_failures=3, ejection_time=10, clock=clock)
     fail(balancer, "b", 3)
     assert [(record.name, record.levelname) for record in caplog.records] == [("coterie.balance", "WARNING")]
     assert "ejected 'b'" in caplog.text
@@ -455,7 +470,7 @@ def test_an_ejected_backend_comes_back_and_says_so(caplog: pytest.LogCaptureFixt
 
 
 def test_a_prevented_ejection_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    balancer = Healthy(RoundRobin("abc"), consecutive_failures=1, ejected_max=0.1)
+    balancer = Healthy(RoundRobin(list("abc")), consecutive_failures=1, ejected_max=0.1)
     fail(balancer, "a", 1)
     fail(balancer, "b", 1)
     assert balancer.stats().not_ejected == 1
@@ -463,7 +478,7 @@ def test_a_prevented_ejection_is_counted_and_logged(caplog: pytest.LogCaptureFix
 
 
 def test_a_panic_is_shown_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    balancer = Healthy(RoundRobin("ab"), consecutive_failures=1, ejected_max=1.0, panic_threshold=0.6)
+    balancer = Healthy(RoundRobin(list("ab")), consecutive_failures=1, ejected_max=1.0, panic_threshold=0.6)
     fail(balancer, "a", 1)
     assert {balancer.pick(), balancer.pick()} == {"a", "b"}
     assert balancer.stats().panicking
@@ -473,21 +488,21 @@ def test_a_panic_is_shown_and_logged(caplog: pytest.LogCaptureFixture) -> None:
 def test_without_panic_the_error_says_why_each_was_passed_over() -> None:
     clock = Clock()
     balancer = Healthy(
-        RoundRobin("ab"), consecutive_failures=1, ejected_max=1.0, panic_threshold=0, clock=clock
+        RoundRobin(list("ab")), consecutive_failures=1, ejected_max=1.0, panic_threshold=0, clock=clock
     )
     fail(balancer, "a", 1)
     fail(balancer, "b", 1)
     with pytest.raises(coterie.NoBackendError) as caught:
         balancer.pick()
     assert set(caught.value.reasons) == {"a", "b"}
-    assert "1 failures in a row" in caught.value.reasons["a"]
+    assert "1 failure in a row" in caught.value.reasons["a"]
     again = pickle.loads(pickle.dumps(caught.value))
     assert again.reasons == caught.value.reasons
     assert str(again) == str(caught.value)
 
 
 def test_the_layer_below_goes_on_by_itself() -> None:
-    below = RoundRobin("ab")
+    below = RoundRobin(list("ab"))
     balancer = Healthy(below, consecutive_failures=1)
     fail(balancer, "a", 1)
     assert {below.pick(), below.pick()} == {"a", "b"}
@@ -530,6 +545,122 @@ def test_labels_reach_trusted_through_healthy() -> None:
     assert balancer.pick() == "a"
 
 
+def test_labels_reach_every_trusted_layer() -> None:
+    inner = Trusted(RoundRobin(), require={"tls": True})
+    balancer = Healthy(Trusted(Healthy(inner), require={"zone": "eu"}))
+    balancer.add("a", labels={"tls": True, "zone": "eu"})
+    assert balancer.pick() == "a"
+    balancer.label("a", {"tls": False, "zone": "eu"})
+    with pytest.raises(coterie.NoBackendError, match="'tls' is False"):
+        balancer.pick()
+    with pytest.raises(coterie.ConfigError, match="Trusted"):
+        RoundRobin(["a"]).label("a", {})
+
+
+def test_a_backend_that_returns_is_judged_by_its_new_labels() -> None:
+    balancer = Trusted(RoundRobin(["a"]), require={"tls": True}, labels={"a": {"tls": True}})
+    assert balancer.pick() == "a"
+    balancer.remove("a")
+    balancer.below.add("a")
+    with pytest.raises(coterie.NoBackendError, match="no labels"):
+        balancer.pick()
+    balancer.remove("a")
+    balancer.add("a", labels={"tls": False})
+    with pytest.raises(coterie.NoBackendError, match="'tls' is False"):
+        balancer.pick()
+
+
+def test_an_outage_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    balancer = Healthy(RoundRobin(list("ab")), ejected_max=0.1, panic_threshold=0)
+    for _ in range(1_000):
+        balancer.done(balancer.pick(), 0.01, ok=False)
+    assert len(caplog.records) <= 3
+    assert balancer.stats().not_ejected == 1
+
+
+def test_two_failing_backends_of_two_make_a_panic_by_default() -> None:
+    balancer = Healthy(RoundRobin(list("ab")))
+    for _ in range(20):
+        balancer.done(balancer.pick(), 0.01, ok=False)
+    assert {balancer.pick(), balancer.pick()} == {"a", "b"}
+    assert balancer.stats().panicking
+
+
+def test_a_warming_backend_gets_its_share_under_the_policy_s_own_seed() -> None:
+    clock = Clock()
+    for policy in SEEDED:
+        balancer = Healthy(policy(list("abc"), seed=0), seed=0, slow_start=100, clock=clock)
+        clock.now += 1.0
+        balancer.add("w")
+        clock.now += 50.0
+        for _ in range(4_000):
+            balancer.done(balancer.pick(), 0.01)
+        # Half of a fourth; peak EWMA and two choices only come near it.
+        assert 250 < balancer.stats().backends["w"].picks < 800, policy
+
+
+def test_a_bound_method_is_the_same_clock_each_time() -> None:
+    clock = Clock()
+    Healthy(RoundRobin(["a"], clock=clock.__call__), clock=clock.__call__)
+
+
+def test_a_clock_is_not_changed_under_a_lease() -> None:
+    balancer = RoundRobin(["a"])
+    with balancer.lease(), pytest.raises(coterie.ConfigError, match="lease"):
+        Healthy(balancer, clock=Clock())
+    assert balancer.stats().in_flight == 0
+
+
+def test_a_second_attempt_goes_elsewhere() -> None:
+    for policy in POLICIES:
+        balancer = policy(list("abc"))
+        first = balancer.pick()
+        second = balancer.pick(exclude=[first])
+        with balancer.lease(exclude=(first, second, "stranger")) as third:
+            assert {first, second, third} == set("abc")
+        with pytest.raises(coterie.NoBackendError, match="excluded by the request"):
+            balancer.pick(exclude="abc"[:0] or list("abc"))
+    with pytest.raises(TypeError, match="put it into a list"):
+        RoundRobin(["a"]).pick(exclude="a")
+
+
+def test_one_text_is_not_several_backends() -> None:
+    with pytest.raises(TypeError, match="put it into a list"):
+        RoundRobin("10.0.0.1:80")
+
+
+def test_a_set_comes_in_the_order_of_its_texts() -> None:
+    assert list(RoundRobin({"b", "c", "a"})) == ["a", "b", "c"]
+
+
+def test_weights_may_be_any_numbers() -> None:
+    weights = [np.int64(3), np.float32(0.5), Fraction(3, 2)]
+    balancer = WeightedRoundRobin(list("abc"), weights=weights)
+    assert [seen.weight for seen in balancer.stats().backends.values()] == [3.0, 0.5, 1.5]
+    assert list(ring.ConsistentHash(list("abc"), weights=weights).weights.values()) == [3.0, 0.5, 1.5]
+    with pytest.raises(coterie.ConfigError, match="weight of 'a'"):
+        ring.ConsistentHash(["a"], weights=["2"])  # type: ignore[list-item]
+
+
+def test_a_closed_lease_serves_nobody() -> None:
+    balancer = RoundRobin(["a"])
+    lease = balancer.lease()
+    with lease:
+        pass
+    with pytest.raises(coterie.RequestError, match="take a new lease"):
+        lease.__enter__()
+
+
+def test_done_twice_does_not_end_another_request() -> None:
+    balancer = LeastConnections(["a"])
+    balancer.pick()
+    balancer.remove("a", drain=False)
+    balancer.add("a")
+    balancer.done("a", 0.1)  # the request of before the removal
+    balancer.pick()
+    assert balancer.stats().in_flight == 1
+
+
 # --- threads, processes, memory ---------------------------------------------------------------------------------
 
 
@@ -569,10 +700,122 @@ def test_threads_share_a_balancer(policy: Any, wrap: Any) -> None:
     assert set(stats.backends) == set(range(8))
 
 
+@pytest.mark.parametrize("policy", [RoundRobin, LeastConnections])
+def test_threads_add_and_remove_what_is_theirs(policy: Any) -> None:
+    balancer = policy(["stays"])
+    errors: list[BaseException] = []
+    stop = threading.Event()
+
+    def change(name: int) -> None:
+        try:
+            for turn in range(150):
+                balancer.add((name, turn % 2))
+                if turn % 5 == 0:
+                    balancer.pick()
+                balancer.remove((name, turn % 2), drain=turn % 3 > 0)
+        except BaseException as error:
+            errors.append(error)
+
+    def serve() -> None:
+        while not stop.is_set():
+            try:
+                backend = balancer.pick()
+                balancer.done(backend, 0.001)
+            except coterie.UnknownNodeError:
+                pass  # removed at once, meanwhile
+            except BaseException as error:
+                errors.append(error)
+
+    changing = [threading.Thread(target=change, args=(name,)) for name in range(4)]
+    serving = [threading.Thread(target=serve) for _ in range(2)]
+    for thread in changing + serving:
+        thread.start()
+    for thread in changing:
+        thread.join()
+    stop.set()
+    for thread in serving:
+        thread.join()
+    real = [error for error in errors if not (isinstance(error, coterie.ConfigError) and "here already" in str(error))]
+    assert real == []
+    assert {balancer.pick() for _ in range(50)} <= {"stays", *balancer.stats().backends}
+    for backend in list(balancer):
+        if backend != "stays":
+            balancer.remove(backend, drain=False)
+    assert {balancer.pick() for _ in range(10)} == {"stays"}
+
+
+class Slow:
+    """A backend whose hash lets other threads run."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __hash__(self) -> int:
+        time.sleep(0)
+        return hash(self.name)
+
+    def __eq__(self, other: object) -> bool:
+        time.sleep(0)
+        return isinstance(other, Slow) and other.name == self.name
+
+
+def test_equal_backends_added_at_once_are_one_backend() -> None:
+    for _ in range(50):
+        balancer: Balancer[Slow] = RoundRobin()
+        start = threading.Barrier(2)
+
+        def add(balancer: Balancer[Slow] = balancer, start: threading.Barrier = start) -> None:
+            start.wait()
+            with contextlib.suppress(coterie.ConfigError):
+                balancer.add(Slow("a"))
+
+        threads = [threading.Thread(target=add) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(balancer) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.skipif(sysconfig.get_config_var("Py_GIL_DISABLED") == 1, reason="no GIL orders a fork and the locks")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_forked_during_a_change_goes_on() -> None:
+    bounded = ring.BoundedLoad([f"node-{number}" for number in range(50)])
+    balancer = RoundRobin(["stays"])
+    stop = threading.Event()
+
+    def change() -> None:
+        while not stop.is_set():
+            bounded.add_node("new")
+            bounded.remove_node("new")
+            balancer.add("new")
+            balancer.remove("new")
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(5)
+                try:
+                    bounded.acquire("key")
+                    balancer.pick()
+                    balancer.add("of the child")
+                    os._exit(0)
+                except BaseException:
+                    os._exit(2)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        thread.join()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_child_goes_on_picking() -> None:
-    balancer = Healthy(LeastConnections("abc"))
+    balancer = Healthy(LeastConnections(list("abc")))
     balancer.pick()
     child = os.fork()
     if child == 0:
@@ -616,19 +859,28 @@ def test_a_removed_backend_is_let_go() -> None:
 
 
 def test_a_clock_that_raises_leaves_everything_as_it_was() -> None:
-    def broken() -> float:
-        raise OSError("no time")
+    broken = False
 
-    balancer = PeakEwma([], clock=broken)
-    with pytest.raises(OSError, match="no time"):
-        balancer.add("a")
-    assert repr(type(balancer)) == "<class 'coterie.balance.PeakEwma'>"
+    def clock() -> float:
+        if broken:
+            raise OSError("no time")
+        return 0.0
+
+    for balancer in (PeakEwma(["a"], clock=clock), Hashed(ring.ConsistentHash(["a"]), clock=clock)):
+        broken = True
+        with pytest.raises(OSError, match="no time"):
+            balancer.add("b")
+        broken = False
+        assert list(balancer) == ["a"]
+        assert balancer.pick("key") == "a"
+        balancer.add("b")
+        assert list(balancer) == ["a", "b"]
 
 
 def test_a_balancer_is_neither_copied_nor_pickled_in_silence() -> None:
     for act in (pickle.dumps, copy.copy):
         with pytest.raises(TypeError):
-            act(RoundRobin("ab"))
+            act(RoundRobin(list("ab")))
 
 
 def test_all_policies_are_tried() -> None:

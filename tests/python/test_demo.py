@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,10 @@ def test_the_tour_has_all_chapters_and_ends_with_what_to_type_next() -> None:
     assert done.returncode == 0, done.stderr
     for number, chapter in enumerate(_demo.CHAPTERS, 1):
         assert f"\n{number}. {chapter.__doc__}\n" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("Next: ")
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("Next: ")
+    command = shlex.split(last.removeprefix("Next: "))
+    assert "ConsistentHash" in subprocess.run(command, capture_output=True, check=True, text=True).stdout
     assert "\x1b" not in done.stdout, "escape codes are for terminals"
 
 

@@ -20,7 +20,7 @@ fn at(seconds: f64) -> Instant {
 }
 
 fn request(seconds: f64) -> Request<'static> {
-    Request { now: at(seconds), key: None }
+    Request { now: at(seconds), key: None, exclude: &[] }
 }
 
 fn balancer(policy: impl Policy + 'static, weights: &[f64]) -> Balancer {
@@ -153,7 +153,7 @@ fn a_backend_that_fails_at_once_gets_no_more_than_its_share() {
             for (_, slot) in open.extract_if(.., |(until, _)| *until <= turn) {
                 balancer.done(now, slot, Outcome::Answered(Duration::from_millis(40)), &view);
             }
-            let slot = balancer.pick(Request { now, key: None }, &view).unwrap();
+            let slot = balancer.pick(Request { now, key: None, exclude: &[] }, &view).unwrap();
             if slot == 0 {
                 failed += 1;
                 balancer.done(now, slot, Outcome::Failed(Duration::ZERO), &view);
@@ -356,6 +356,72 @@ fn a_forgotten_lease_ends_by_itself_and_once() {
     assert_eq!(balancer.slots(at(60.0), &view)[0].in_flight, 0);
     assert!(!balancer.close(at(61.0), lease, Outcome::Answered, &view), "it has ended before");
     assert_eq!(balancer.slots(at(61.0), &view)[0].in_flight, 0);
+}
+
+#[test]
+fn peak_ewma_learns_from_requests_that_were_given_up() {
+    // The second backend never answers; callers give up after 50 ms.
+    let mut balancer = balancer(PeakEwma::new(3, SECOND * 10, SECOND), &[1.0, 1.0]);
+    let view = View::default();
+    let mut given_up = 0;
+    for turn in 0..300 {
+        let now = f64::from(turn) * 0.1;
+        let slot = balancer.pick(request(now), &view).unwrap();
+        let (length, outcome): (f64, fn(Duration) -> Outcome) =
+            if slot == 1 { (0.05, Outcome::Abandoned) } else { (0.005, Outcome::Answered) };
+        given_up += usize::from(slot == 1);
+        balancer.done(at(now + length), slot, outcome(Duration::from_secs_f64(length)), &view);
+    }
+    assert!((1..30).contains(&given_up), "{given_up} of 300 went to the backend that never answers");
+}
+
+#[test]
+fn a_second_attempt_goes_elsewhere() {
+    for (name, policy) in every_policy() {
+        let mut balancer = Balancer::new(policy);
+        for _ in 0..3 {
+            balancer.add(Instant::ZERO, 1.0, true);
+        }
+        let view = View::default();
+        let mut tried: Vec<Slot> = Vec::new();
+        for _ in 0..3 {
+            let attempt = Request { now: at(0.0), key: None, exclude: &tried };
+            let slot = balancer.pick(attempt, &view).unwrap();
+            assert!(!tried.contains(&slot), "{name}: {slot} after {tried:?}");
+            tried.push(slot);
+        }
+        let attempt = Request { now: at(0.0), key: None, exclude: &tried };
+        let Err(NoBackend::Refused(reasons)) = balancer.pick(attempt, &view) else { panic!("{name}") };
+        assert_eq!(reasons, [0, 1, 2].map(|slot| (slot, Refusal::Excluded)), "{name}");
+    }
+}
+
+#[test]
+fn a_backend_that_comes_back_is_judged_anew() {
+    let mut balancer = balancer(RoundRobin::default(), &[1.0, 1.0]);
+    let view = balancer.trust(&View::default());
+    balancer.trusted_mut(&view).unwrap().judge(0, None);
+    assert_eq!(balancer.pick(request(0.0), &view), Ok(0));
+    balancer.drain(0);
+    assert!(balancer.resume(at(1.0), 0, 1.0));
+    assert!(balancer.pick(request(1.0), &view).is_err(), "nobody has vouched for it since");
+}
+
+#[test]
+fn a_spared_backend_is_news_once() {
+    let (mut balancer, view) =
+        watched(2, HealthSettings { ejected_max: 0.1, panic_threshold: 0.0, ..settings() });
+    for _ in 0..100 {
+        balancer.done(at(0.0), 0, BAD, &view);
+        balancer.done(at(0.0), 1, BAD, &view);
+    }
+    assert_eq!(balancer.healthy(&view).next().unwrap().not_ejected(), 1);
+    assert_eq!(balancer.take_events().len(), 2);
+    balancer.done(at(0.0), 1, FAST, &view);
+    for _ in 0..3 {
+        balancer.done(at(0.0), 1, BAD, &view);
+    }
+    assert_eq!(balancer.healthy(&view).next().unwrap().not_ejected(), 2, "it had recovered in between");
 }
 
 #[test]
