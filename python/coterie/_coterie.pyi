@@ -14,6 +14,11 @@ class Balancer:
     The compiled half of every balancer of `coterie.balance`: a policy, or a layer over another balancer.
     """
     def __new__(cls, /, policy: str, *, below: Balancer | None = None, health: Incomplete | None = None, ring: Ring | None = None, seed: int = 0, clock: Any | None = None, decay: float = 0.0, penalty: float = 0.0) -> Self: ...
+    @property
+    def _changes(self, /) -> Any:
+        """
+        The lock around each change of the table, for changes that have several steps.
+        """
     def _discard(self, /, backend: Any, drain: bool) -> None:
         """
         Takes a backend out of service: after its last request has ended, or at once.
@@ -35,6 +40,10 @@ class Balancer:
         Tells a `Hashed` policy what its ring looks like now. A node that is no backend yet, or no longer, is
         passed over.
         """
+    def _publish(self, /) -> None:
+        """
+        Shows the backends that were inserted first.
+        """
     def _states(self, /) -> list[tuple[Any, float, int, int, int, float | None, bool, str | None, float | None]]:
         """
         What is known of each backend.
@@ -45,9 +54,6 @@ class Balancer:
         """
     def done(self, /, backend: Any, latency: float, ok: bool = True) -> None:
         """
-        done($self, backend, latency, ok=True)
-        --
-
         A request that was picked for `backend` has ended.
 
         Parameters
@@ -76,17 +82,17 @@ class Balancer:
         >>> balancer.stats().backends[backend].in_flight
         0
         """
-    def pick(self, /, key: Any | None = None) -> Any:
+    def pick(self, /, key: Any | None = None, *, exclude: Any | None = None) -> Any:
         """
-        pick($self, key=None)
-        --
-
         A backend for one request. Tell :meth:`done` when the request has ended, or use :meth:`lease`.
 
         Parameters
         ----------
         key : str, bytes or int, optional
             What the request is about. Only :class:`Hashed` looks at it.
+        exclude : iterable, optional
+            Backends that must not get the request: those that failed it before, so that a second attempt goes
+            elsewhere. One that the balancer does not have is ignored.
 
         Returns
         -------
@@ -106,6 +112,8 @@ class Balancer:
         >>> balancer = RoundRobin(["a", "b"])
         >>> balancer.pick(), balancer.pick(), balancer.pick()
         ('a', 'b', 'a')
+        >>> balancer.pick(exclude=["b"])
+        'a'
         """
 
 @disjoint_base
@@ -113,7 +121,7 @@ class Lease:
     """
     A request that is being served; closing it is `done`.
     """
-    def __new__(cls, /, balancer: Balancer, key: Any | None, timeout: float | None) -> Self: ...
+    def __new__(cls, /, balancer: Balancer, key: Any | None, exclude: Any | None, timeout: float | None) -> Self: ...
     def _finish(self, /, ok: bool | None) -> bool:
         """
         Ends the lease: well, badly, or (`None`) nobody can tell. False when it had ended before.

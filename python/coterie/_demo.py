@@ -125,8 +125,14 @@ PICKERS: list[tuple[str, Callable[[SimulatedClock], Picker]]] = [
     ("PowerOfTwoChoices", lambda _: balance.PowerOfTwoChoices(list(SERVICE), seed=1)),
     ("PeakEwma", lambda clock: balance.PeakEwma(list(SERVICE), seed=1, clock=clock)),
     ("Hashed by user", lambda _: balance.Hashed(coterie.ConsistentHash(list(SERVICE)))),
-    ("Healthy(RoundRobin)", lambda clock: balance.Healthy(balance.RoundRobin(list(SERVICE)), seed=1, clock=clock)),
-    ("Trusted(RoundRobin), TLS", lambda _: balance.Trusted(balance.RoundRobin(list(SERVICE)), require={"tls": True}, labels=LABELS)),
+    (
+        "Healthy(RoundRobin)",
+        lambda clock: balance.Healthy(balance.RoundRobin(list(SERVICE)), seed=1, clock=clock),
+    ),
+    (
+        "Trusted(RoundRobin), TLS",
+        lambda _: balance.Trusted(balance.RoundRobin(list(SERVICE)), require={"tls": True}, labels=LABELS),
+    ),
 ]
 
 

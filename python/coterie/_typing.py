@@ -31,4 +31,6 @@ def checked_weight(item: object, weight: SupportsFloat) -> float:
         return number
     shown = repr(weight)
     shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
-    raise ConfigError(f"the weight of {item!r} is {shown}; it must be a number from {WEIGHT_MIN:g} to {WEIGHT_MAX:g}")
+    raise ConfigError(
+        f"the weight of {item!r} is {shown}; it must be a number from {WEIGHT_MIN:g} to {WEIGHT_MAX:g}"
+    )

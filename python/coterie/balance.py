@@ -41,7 +41,7 @@ import warnings
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, SupportsFloat, TypeAlias, TypeVar
 
 from coterie import _coterie
 from coterie._typing import Key, Weights, checked_weight
@@ -317,7 +317,7 @@ class Balancer(_coterie.Balancer, Generic[Backend]):
             _positive(timeout=timeout)
         return Lease(self, key, exclude, timeout)
 
-    def add(self, backend: Backend, weight: float = 1, *, labels: Labels | None = None) -> None:
+    def add(self, backend: Backend, weight: SupportsFloat = 1, *, labels: Labels | None = None) -> None:
         """Add a backend while serving, or take one that drains back into service.
 
         Parameters
@@ -347,7 +347,7 @@ class Balancer(_coterie.Balancer, Generic[Backend]):
             raise ConfigError("labels are for Trusted; no layer here looks at them")
         self._insert(backend, self._checked_weight(backend, weight), False)
 
-    def set_weight(self, backend: Backend, weight: float) -> None:
+    def set_weight(self, backend: Backend, weight: SupportsFloat) -> None:
         """Change the weight of a backend while serving.
 
         Raises
@@ -421,7 +421,9 @@ class Balancer(_coterie.Balancer, Generic[Backend]):
         >>> balancer.pick()
         'a'
         """
-        raise ConfigError("labels are for Trusted; no layer here looks at them")
+        raise ConfigError(
+            f"no layer here is Trusted and looks at labels, so {sorted(labels)} of {backend!r} say nothing"
+        )
 
     def stats(self) -> Stats[Backend]:
         """What each backend has done so far, and in what state it is.
@@ -465,7 +467,7 @@ class Balancer(_coterie.Balancer, Generic[Backend]):
         count = len(self)
         return f"{type(self).__name__}({count} backend{'' if count == 1 else 's'})"
 
-    def _checked_weight(self, backend: Backend, weight: float) -> float:
+    def _checked_weight(self, backend: Backend, weight: SupportsFloat) -> float:
         number = checked_weight(backend, weight)
         if not self._weighted and number != 1:
             raise ConfigError(f"{type(self).__name__} has no weights; {backend!r} can not have {weight!r}")
@@ -479,7 +481,7 @@ class Balancer(_coterie.Balancer, Generic[Backend]):
 
 def _weighed(
     backends: Iterable[Backend], weights: Weights[Backend] | None
-) -> Iterable[tuple[Backend, float]]:
+) -> list[tuple[Backend, SupportsFloat]]:
     if isinstance(backends, (str, bytes)):
         kind = type(backends).__name__
         raise TypeError(f"backends is one {kind}, not several backends; put it into a list")
@@ -577,9 +579,9 @@ class RoundRobin(Balancer[Backend]):
     _weighted = False
 
     def __new__(cls, backends: Iterable[Backend] = (), *, clock: Clock | None = None) -> Self:
-        balancer = cls._build("round robin", clock=clock)
-        balancer._fill(backends, None)
-        return balancer
+        self = cls._build("round robin", clock=clock)
+        self._fill(backends, None)
+        return self
 
 
 class WeightedRoundRobin(Balancer[Backend]):
@@ -617,9 +619,9 @@ class WeightedRoundRobin(Balancer[Backend]):
         weights: Weights[Backend] | None = None,
         clock: Clock | None = None,
     ) -> Self:
-        balancer = cls._build("weighted round robin", clock=clock)
-        balancer._fill(backends, weights)
-        return balancer
+        self = cls._build("weighted round robin", clock=clock)
+        self._fill(backends, weights)
+        return self
 
 
 class Random(Balancer[Backend]):
@@ -651,9 +653,9 @@ class Random(Balancer[Backend]):
     def __new__(
         cls, backends: Iterable[Backend] = (), *, seed: int | None = None, clock: Clock | None = None
     ) -> Self:
-        balancer = cls._build("random", seed=_seed(seed), clock=clock)
-        balancer._fill(backends, None)
-        return balancer
+        self = cls._build("random", seed=_seed(seed), clock=clock)
+        self._fill(backends, None)
+        return self
 
 
 class WeightedRandom(Balancer[Backend]):
@@ -699,9 +701,9 @@ class WeightedRandom(Balancer[Backend]):
         seed: int | None = None,
         clock: Clock | None = None,
     ) -> Self:
-        balancer = cls._build("weighted random", seed=_seed(seed), clock=clock)
-        balancer._fill(backends, weights)
-        return balancer
+        self = cls._build("weighted random", seed=_seed(seed), clock=clock)
+        self._fill(backends, weights)
+        return self
 
 
 class LeastConnections(Balancer[Backend]):
@@ -740,9 +742,9 @@ class LeastConnections(Balancer[Backend]):
         weights: Weights[Backend] | None = None,
         clock: Clock | None = None,
     ) -> Self:
-        balancer = cls._build("least connections", clock=clock)
-        balancer._fill(backends, weights)
-        return balancer
+        self = cls._build("least connections", clock=clock)
+        self._fill(backends, weights)
+        return self
 
 
 class PowerOfTwoChoices(Balancer[Backend]):
@@ -785,9 +787,9 @@ class PowerOfTwoChoices(Balancer[Backend]):
         seed: int | None = None,
         clock: Clock | None = None,
     ) -> Self:
-        balancer = cls._build("two choices", seed=_seed(seed), clock=clock)
-        balancer._fill(backends, weights)
-        return balancer
+        self = cls._build("two choices", seed=_seed(seed), clock=clock)
+        self._fill(backends, weights)
+        return self
 
 
 class PeakEwma(Balancer[Backend]):
@@ -840,11 +842,9 @@ class PeakEwma(Balancer[Backend]):
         _positive(decay=decay, penalty=penalty)
         if decay < 1e-6:
             raise ConfigError(f"decay is {decay!r}; it must be at least a microsecond")
-        balancer = cls._build(
-            "peak ewma", seed=_seed(seed), clock=clock, decay=decay, penalty=penalty
-        )
-        balancer._fill(backends, weights)
-        return balancer
+        self = cls._build("peak ewma", seed=_seed(seed), clock=clock, decay=decay, penalty=penalty)
+        self._fill(backends, weights)
+        return self
 
 
 class Hashed(Balancer[Backend]):
@@ -878,12 +878,12 @@ class Hashed(Balancer[Backend]):
 
     def __new__(cls, ring: Ring[Backend], *, clock: Clock | None = None) -> Self:
         ring = ring.copy()
-        balancer = cls._build("hashed", ring=ring, clock=clock)
-        balancer._ring = ring
+        self = cls._build("hashed", ring=ring, clock=clock)
+        self._ring = ring
         for node, weight in ring.weights.items():
-            balancer._insert(node, weight, True)
-        balancer._place(ring)
-        return balancer
+            self._insert(node, weight, True)
+        self._place(ring)
+        return self
 
     @property
     def ring(self) -> Ring[Backend]:
@@ -898,7 +898,7 @@ class Hashed(Balancer[Backend]):
         """
         return self._ring.copy()
 
-    def add(self, backend: Backend, weight: float = 1, *, labels: Labels | None = None) -> None:
+    def add(self, backend: Backend, weight: SupportsFloat = 1, *, labels: Labels | None = None) -> None:
         if labels is not None:
             raise ConfigError("labels are for Trusted; no layer here looks at them")
         weight = self._checked_weight(backend, weight)
@@ -911,11 +911,13 @@ class Hashed(Balancer[Backend]):
                 raise
             self._place(self._ring)
 
-    def set_weight(self, backend: Backend, weight: float) -> None:
+    def set_weight(self, backend: Backend, weight: SupportsFloat) -> None:
         weight = self._checked_weight(backend, weight)
         weighted = self._ring.laws.weights
         if not weighted and weight != 1:
-            raise ConfigError(f"{type(self._ring).__name__} has no weights; {backend!r} can not have {weight!r}")
+            raise ConfigError(
+                f"{type(self._ring).__name__} has no weights; {backend!r} can not have {weight!r}"
+            )
         with self._changes:
             if weighted:
                 self._ring.remove_node(backend)
@@ -947,13 +949,13 @@ class _Layer(Balancer[Backend]):
         """
         return self._below
 
-    def add(self, backend: Backend, weight: float = 1, *, labels: Labels | None = None) -> None:
+    def add(self, backend: Backend, weight: SupportsFloat = 1, *, labels: Labels | None = None) -> None:
         self._below.add(backend, weight, labels=labels)
 
     def label(self, backend: Backend, labels: Labels) -> None:
         self._below.label(backend, labels)
 
-    def set_weight(self, backend: Backend, weight: float) -> None:
+    def set_weight(self, backend: Backend, weight: SupportsFloat) -> None:
         self._below.set_weight(backend, weight)
 
     def remove(self, backend: Backend, *, drain: bool = True) -> None:
@@ -1066,9 +1068,9 @@ class Healthy(_Layer[Backend]):
             panic_threshold,
             slow_start,
         )
-        layer = cls._build("", below=below, health=settings, seed=_seed(seed), clock=clock)
-        layer._below = below
-        return layer
+        self = cls._build("", below=below, health=settings, seed=_seed(seed), clock=clock)
+        self._below = below
+        return self
 
 
 class Trusted(_Layer[Backend]):
@@ -1115,20 +1117,22 @@ class Trusted(_Layer[Backend]):
         labels: Mapping[Backend, Labels] | Callable[[Backend], Labels | None] | None = None,
     ) -> Self:
         if not isinstance(require, Mapping):
-            raise ConfigError(f"require is {require!r}; it must be a mapping from labels to what they must be")
+            raise ConfigError(
+                f"require is {require!r}; it must be a mapping from labels to what they must be"
+            )
         find: Callable[[Backend], Labels | None]
         if labels is None:
             find = _unlabelled
         else:
             find = labels.get if isinstance(labels, Mapping) else labels
         refusals = [(backend, _refusal(require, find(backend))) for backend in below.backends]
-        layer = cls._build("", below=below)
-        layer._below, layer._require, layer._labels = below, dict(require), find
+        self = cls._build("", below=below)
+        self._below, self._require, self._labels = below, dict(require), find
         for backend, refusal in refusals:
-            layer._judge(backend, refusal)
-        return layer
+            self._judge(backend, refusal)
+        return self
 
-    def add(self, backend: Backend, weight: float = 1, *, labels: Labels | None = None) -> None:
+    def add(self, backend: Backend, weight: SupportsFloat = 1, *, labels: Labels | None = None) -> None:
         refusal = _refusal(self._require, self._labels(backend) if labels is None else labels)
         # Until it is judged, the layer refuses it: a moment without service, never one without trust.
         with self._changes:

@@ -25,6 +25,7 @@ from typing import (
     Literal,
     NamedTuple,
     Self,
+    SupportsFloat,
     SupportsIndex,
     TypeAlias,
     TypeVar,
@@ -51,6 +52,7 @@ __all__ = [
 ]
 
 Node = TypeVar("Node", bound=Hashable)
+Choice = TypeVar("Choice", bound=str)
 Keys: TypeAlias = (
     "Iterable[Key] | npt.NDArray[np.integer[Any]] | npt.NDArray[np.str_] | npt.NDArray[np.bytes_]"
 )
@@ -195,7 +197,7 @@ class Ring(_coterie.Ring, Generic[Node]):
         nodes, _, weights, _ = self._state()
         return dict(zip(nodes, weights, strict=True))
 
-    def add_node(self, node: Node, weight: float = 1) -> None:
+    def add_node(self, node: Node, weight: SupportsFloat = 1) -> None:
         """Take in a node, which takes over its share of the keys.
 
         Parameters
@@ -401,7 +403,7 @@ def _whole(setting: str, value: int, least: int = 1) -> int:
     return whole
 
 
-def _choice(setting: str, value: str, choices: tuple[str, ...]) -> str:
+def _choice(setting: str, value: Choice, choices: tuple[str, ...]) -> Choice:
     if value not in choices:
         raise ConfigError(f"{setting} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
     return value

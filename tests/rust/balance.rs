@@ -441,10 +441,94 @@ fn dropping_a_backend_at_once_ends_its_leases() {
     let slot = balancer.pick(request(0.0), &view).unwrap();
     let lease = balancer.lease(at(0.0), slot, Instant::NEVER);
     balancer.drop_now(slot);
+    let other = balancer.add(at(0.0), 1.0, true);
+    assert_ne!(other, slot, "nobody has been told yet that the slot is free");
+    balancer.drop_now(other);
+    assert_eq!(balancer.take_gone(), [slot, other]);
     let reused = balancer.add(at(0.0), 1.0, true);
     assert_eq!(reused, slot);
     assert!(!balancer.close(at(1.0), lease, Outcome::Answered, &view));
     assert_eq!(balancer.slots(at(1.0), &view)[0].in_flight, 0, "the new owner of the slot is not charged");
+}
+
+#[test]
+fn two_choices_draws_every_pair_alike() {
+    // Loads 3, 2, 1, 0: slot 1 wins against slot 0 only, which is one pair of six.
+    let mut balancer = balancer(TwoChoices::new(5), &[1.0; 4]);
+    let view = View::default();
+    let mut load = [0; 4];
+    while load != [3, 2, 1, 0] {
+        let slot = balancer.pick(request(0.0), &view).unwrap();
+        load[slot as usize] += 1;
+        if load[slot as usize] > 3 - slot {
+            load[slot as usize] -= 1;
+            balancer.done(at(0.0), slot, FAST, &view);
+        }
+    }
+    let shares = serve(&mut balancer, &view, 0.0, 6_000, &[]);
+    let of = |slot: Slot| shares.get(&slot).copied().unwrap_or_default();
+    assert_eq!(of(0), 0, "it loses to everybody");
+    for (slot, expected) in [(1, 1_000), (2, 2_000), (3, 3_000)] {
+        assert!(of(slot).abs_diff(expected) < 200, "{shares:?}");
+    }
+}
+
+#[test]
+fn peak_ewma_averages_what_is_below_its_peak() {
+    let mut balancer = balancer(PeakEwma::new(1, SECOND * 10, SECOND), &[1.0]);
+    let view = View::default();
+    for (now, latency) in [(0.0, 100), (1.0, 10)] {
+        let slot = balancer.pick(request(now), &view).unwrap();
+        balancer.done(at(now), slot, Outcome::Answered(Duration::from_millis(latency)), &view);
+    }
+    // 100 ms · e^-0.1 + 10 ms · (1 - e^-0.1)
+    let latency = balancer.slots(at(1.0), &view)[0].latency.unwrap().as_secs_f64();
+    assert!((latency - 0.091_435).abs() < 1e-5, "{latency}");
+}
+
+#[test]
+fn peak_ewma_weighs_open_requests() {
+    let mut balancer = balancer(PeakEwma::new(1, SECOND * 10, SECOND), &[1.0, 3.0]);
+    let view = View::default();
+    for slot in [0, 1] {
+        balancer.done(at(0.0), slot, Outcome::Answered(SECOND / 100), &view);
+    }
+    let mut open = [0_usize; 2];
+    for _ in 0..400 {
+        open[balancer.pick(request(0.0), &view).unwrap() as usize] += 1;
+    }
+    assert!(open[0].abs_diff(100) < 5, "{open:?}");
+}
+
+#[test]
+fn a_backend_that_nobody_has_measured_gets_one_request_first() {
+    let mut balancer = balancer(PeakEwma::new(1, SECOND * 10, SECOND), &[1.0, 1.0]);
+    let view = View::default();
+    balancer.done(at(0.0), 0, Outcome::Answered(SECOND / 100), &view);
+    let mut picked = [0; 2];
+    for _ in 0..50 {
+        picked[balancer.pick(request(0.0), &view).unwrap() as usize] += 1;
+    }
+    assert_eq!(picked, [49, 1]);
+}
+
+#[test]
+fn slow_start_begins_when_the_ejection_ends_and_not_when_somebody_looks() {
+    let (mut balancer, view) = watched(2, HealthSettings { slow_start: SECOND * 100, ..settings() });
+    serve(&mut balancer, &view, 0.0, 6, &[1]);
+    let half = serve(&mut balancer, &view, 60.0, 2_000, &[])[&1];
+    assert!((420..580).contains(&half), "half of a half: {half}");
+}
+
+#[test]
+fn the_window_is_as_long_as_it_says() {
+    let rate = HealthSettings { success_rate_min: 0.9, consecutive_failures: 0, ..settings() };
+    for (later, ejected) in [(8.0, true), (12.0, false)] {
+        let (mut balancer, view) = watched(2, rate.clone());
+        serve(&mut balancer, &view, 0.5, 16, &[1]); // eight failures: two too few to judge
+        serve(&mut balancer, &view, later, 4, &[1]); // two more, of ten within ten seconds
+        assert_eq!(!balancer.take_events().is_empty(), ejected, "{later} s later");
+    }
 }
 
 /// What may happen to a balancer.

@@ -41,7 +41,9 @@ weighted: list[Balancer[str]] = [
     PeakEwma(["a"], decay=5.0, clock=time.monotonic),
     Random(["a"], seed=1),
 ]
-numbers = Healthy(Trusted(RoundRobin([1, 2]), require={"tls": True}, labels=lambda _: {"tls": True}), slow_start=5)
+numbers = Healthy(
+    Trusted(RoundRobin([1, 2]), require={"tls": True}, labels=lambda _: {"tls": True}), slow_start=5
+)
 assert_type(numbers.pick(), int)
 assert_type(Hashed(ConsistentHash(["a"])).pick(np.int64(3)), str)
 

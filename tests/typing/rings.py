@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, assert_type
+from typing import assert_type
 
 import numpy as np
 import numpy.typing as npt
@@ -27,15 +27,20 @@ moved: float = ring.moved(Rendezvous(["a"]))
 addresses = coterie.ConsistentHash([("10.0.0.1", 80)], name=lambda address: f"{address[0]}:{address[1]}")
 assert_type(addresses.get("key"), tuple[str, int])
 
-kinds: list[Ring[str]] = [Ketama(["a:1"]), Jump(["a"]), Maglev(["a"], table_size=101), Anchor(["a"], capacity=4)]
+kinds: list[Ring[str]] = [
+    Ketama(["a:1"]),
+    Jump(["a"]),
+    Maglev(["a"], table_size=101),
+    Anchor(["a"], capacity=4),
+]
 bounded = BoundedLoad(["a"], epsilon=0.5)
 assert_type(bounded.acquire("key"), str)
 assert_type(bounded.loads, dict[str, int])
 
 
-def refuse() -> Any:
+def refuse() -> None:
     # Strict checkers complain when a line here turns out to be fine after all.
     coterie.ConsistentHash(["a"], hash="sha")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     Ketama(["a"], variant="nope")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ring.get(1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    return ring.add_node(3)  # type: ignore[arg-type, func-returns-value]  # pyright: ignore[reportArgumentType]
+    ring.add_node(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
