@@ -446,6 +446,7 @@ impl PyRing {
         let mut owners = vec![0; keys.len()];
         let (standing, snapshot) = self.stand(py)?;
         py.detach(|| owners_in_parallel(standing.ring(), keys, &mut owners));
+        batch.recycle();
         if snapshot.nodes.is_empty() && !owners.is_empty() { Err(empty()) } else { Ok((owners, snapshot)) }
     }
 
@@ -687,7 +688,19 @@ struct Batch<'py> {
     open: Vec<u8>,
     /// The objects of texts that are too long to be copied.
     kept: Vec<Bound<'py, PyAny>>,
+    /// Empty vectors from an earlier batch.
+    spare: Vec<Vec<u8>>,
 }
+
+/// Memory of the last batch, for the next one: to touch fresh pages costs more than to look the keys up.
+static MEMORY: Mutex<Option<Memories>> = Mutex::new(None);
+
+/// Keys and texts, all empty.
+type Memories = (Vec<Key<'static>>, Vec<Vec<u8>>);
+
+/// At most so many keys, and so many bytes of text, are kept room for.
+const MEMORY_KEYS_MAX: usize = 1 << 18;
+const MEMORY_TEXTS_MAX: usize = 1 << 23;
 
 /// Longer texts are not copied but kept. Copying short ones is cheaper than counting references to them, which
 /// means to visit each object once more when the batch ends.
@@ -698,6 +711,10 @@ const TEXTS: usize = 1 << 16;
 impl<'py> Batch<'py> {
     fn read(keys: &Bound<'py, PyAny>, wraps: bool) -> PyResult<Self> {
         let mut batch = Self::default();
+        // Somebody else's batch is no reason to wait: then this one starts with nothing.
+        if let Some((keys, spare)) = MEMORY.try_lock().ok().and_then(|mut memory| memory.take()) {
+            (batch.keys, batch.spare) = (keys, spare);
+        }
         if let Ok(list) = keys.cast::<PyList>() {
             batch.keys.reserve(list.len());
             list.iter().try_for_each(|item| batch.add(item, wraps))?;
@@ -724,6 +741,22 @@ impl<'py> Batch<'py> {
 
     fn keys(&self) -> &[Key<'_>] {
         &self.keys
+    }
+
+    /// Leaves its memory to the next batch.
+    fn recycle(self) {
+        let Self { mut keys, full, open, mut spare, .. } = self;
+        keys.clear();
+        keys.shrink_to(MEMORY_KEYS_MAX);
+        let used = full.into_iter().chain([open]).filter(|texts| texts.capacity() == TEXTS);
+        spare.extend(used.map(|mut texts| {
+            texts.clear();
+            texts
+        }));
+        spare.truncate(MEMORY_TEXTS_MAX / TEXTS);
+        if let Ok(mut memory) = MEMORY.try_lock() {
+            *memory = Some((keys, spare));
+        }
     }
 
     #[inline]
@@ -762,7 +795,9 @@ impl<'py> Batch<'py> {
     #[inline]
     fn copied(&mut self, text: &[u8]) -> &'static [u8] {
         if self.open.capacity() - self.open.len() < text.len() {
-            let next = Vec::with_capacity(TEXTS.max(text.len()));
+            let fits = |spare: &Vec<u8>| spare.capacity() >= text.len();
+            let next =
+                self.spare.pop().filter(fits).unwrap_or_else(|| Vec::with_capacity(TEXTS.max(text.len())));
             self.full.push(std::mem::replace(&mut self.open, next));
         }
         let start = self.open.len();
