@@ -7,6 +7,7 @@ to `CHAPTERS`; how it looks on the screen is not its business.
 from __future__ import annotations
 
 import heapq
+import logging
 import os
 import random
 import shlex
@@ -163,6 +164,8 @@ CHAPTERS: list[Chapter] = [ring, pickers]
 
 def run(*, plain: bool = False) -> None:
     """Take the tour; tables are drawn by rich when it is there and somebody is watching."""
+    # A balancer that ejects a backend says so in the log; here the tables tell.
+    logging.getLogger("coterie").setLevel(logging.ERROR)
     show = _rich_printer() if sys.stdout.isatty() and not plain else None
     show = show or _print_plainly
     for number, chapter in enumerate(CHAPTERS, 1):
