@@ -7,7 +7,7 @@ from typing import SupportsFloat, SupportsIndex, TypeAlias, TypeVar
 
 from coterie.exceptions import ConfigError
 
-__all__ = ["Key", "Weights", "checked_weight"]
+__all__ = ["Key", "Weights", "checked_weight", "paired"]
 
 # Far more than anybody means, and far from where sums and ratios of weights would lose their meaning.
 WEIGHT_MIN, WEIGHT_MAX = 1e-9, 1e9
@@ -34,3 +34,16 @@ def checked_weight(item: object, weight: SupportsFloat) -> float:
     raise ConfigError(
         f"the weight of {item!r} is {shown}; it must be a number from {WEIGHT_MIN:g} to {WEIGHT_MAX:g}"
     )
+
+
+def paired(
+    items: Sequence[Item], weights: Sequence[SupportsFloat], kind: str
+) -> list[tuple[Item, SupportsFloat]]:
+    """Each of `items`, which are called `kind`, with its weight."""
+    if not hasattr(weights, "__len__"):
+        raise ConfigError(
+            f"weights is {weights!r}; it must be a mapping, or a sequence as long as the {kind}"
+        )
+    if len(weights) != len(items):
+        raise ConfigError(f"{len(weights)} weights for {len(items)} {kind}")
+    return list(zip(items, weights, strict=True))

@@ -44,7 +44,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, SupportsFloat, TypeAlias, TypeVar
 
 from coterie import _coterie
-from coterie._typing import Key, Weights, checked_weight
+from coterie._typing import Key, Weights, checked_weight, paired
 from coterie.exceptions import ConfigError, RequestError
 
 if TYPE_CHECKING:
@@ -503,9 +503,7 @@ def _weighed(
         if strangers:
             raise ConfigError(f"there is a weight for {strangers[0]!r}, which is no backend")
         return [(backend, weights.get(backend, 1)) for backend in backends]
-    if len(weights) != len(backends):
-        raise ConfigError(f"there are {len(weights)} weights for {len(backends)} backends")
-    return list(zip(backends, weights, strict=True))
+    return paired(backends, weights, "backends")
 
 
 def _backend_stats(

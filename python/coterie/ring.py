@@ -32,7 +32,7 @@ from typing import (
 )
 
 from coterie import _coterie
-from coterie._typing import Key, Weights, checked_weight
+from coterie._typing import Key, Weights, checked_weight, paired
 from coterie.exceptions import ConfigError, UnknownNodeError
 
 if TYPE_CHECKING:
@@ -391,9 +391,7 @@ def _weighted(
         return [(node, checked_weight(node, weights.get(node, 1))) for node in plain]
     if isinstance(nodes, (set, frozenset)):
         raise ConfigError("a set has no order for a sequence of weights; pass a mapping from node to weight")
-    if len(weights) != len(plain):
-        raise ConfigError(f"{len(weights)} weights for {len(plain)} nodes")
-    return [(node, checked_weight(node, weight)) for node, weight in zip(plain, weights, strict=True)]
+    return [(node, checked_weight(node, weight)) for node, weight in paired(plain, weights, "nodes")]
 
 
 def _whole(setting: str, value: int, least: int = 1) -> int:

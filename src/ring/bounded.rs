@@ -66,8 +66,8 @@ impl BoundedLoad {
         }
     }
 
-    /// Takes over the loads of `before`, which is this ring with one node more at `left`, or with one node less at
-    /// the end, or with the same nodes.
+    /// Takes over the loads of `before`, the ring from which this one was made: by letting go the node at `left`,
+    /// or, without one, by adding a node at the end.
     pub fn succeed(&mut self, before: &Self, left: Option<u32>) {
         let mut loads = before.loads.clone();
         if let Some(left) = left {

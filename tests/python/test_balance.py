@@ -196,6 +196,8 @@ def test_a_bad_weight_changes_nothing(policy: Any, weight: Any) -> None:
         (lambda: Healthy(RoundRobin(), consecutive_failures=1.5), "consecutive_failures"),
         (lambda: Trusted(RoundRobin(), require=["tls"]), "require"),
         (lambda: WeightedRandom({"a", "b"}, weights=[1, 2]), "a set has no order"),
+        (lambda: WeightedRandom(["a"], weights=5), "weights is 5"),
+        (lambda: ring.ConsistentHash(["a"], weights=5), "weights is 5"),
         (lambda: RoundRobin(["a"], clock=lambda: float("inf")), "the clock says inf"),
         (lambda: RoundRobin(["a"]).done("a", -1.0), "latency"),
         (lambda: RoundRobin(["a"]).done("a", float("nan")), "latency"),

@@ -43,6 +43,13 @@ def test_the_guard_sees_compiled_names() -> None:
     assert len(coterie.__all__) >= 7
 
 
+def test_what_dir_shows_is_meant_to_be_used() -> None:
+    shown = {name for name in dir(coterie) if not name.startswith("_")}
+    modules = {name for name in shown if inspect.ismodule(getattr(coterie, name))}
+    assert shown - modules == set(coterie.__all__)
+    assert modules >= {"balance", "exceptions", "ring"}
+
+
 def test_the_version_is_one_of_the_scheme() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+\S*", coterie.__version__)
 
