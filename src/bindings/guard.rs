@@ -10,11 +10,12 @@ use super::errors;
 
 /// Runs a short `body` under `lock` while attached, so that it may take and give references to Python objects; it
 /// must run no Python code and drop no object. A free lock is taken as it is, which costs nanoseconds; a taken one
-/// is waited for while detached, and then tried again.
+/// means to let others run, detached, and to try again.
 ///
 /// A thread that holds the interpreter and waits for a lock, while the lock's owner waits for the interpreter (to
-/// log, to drop an object), hangs both: so nobody ever waits for a lock while attached. And because a lock is only
-/// held while attached, no other thread of a process with a GIL can hold one at the moment of a fork.
+/// log, to drop an object), hangs both: so nobody ever waits for a lock while attached. And nobody holds one while
+/// detached, not even to wait for it: CPython forks with the GIL, or without one after it has stopped all attached
+/// threads, so no child finds a lock taken.
 #[inline]
 pub(super) fn attached<T: Send, R>(
     py: Python<'_>,
@@ -24,7 +25,7 @@ pub(super) fn attached<T: Send, R>(
     loop {
         match lock.try_lock() {
             Ok(mut held) => return Ok(body(&mut held)),
-            Err(TryLockError::WouldBlock) => py.detach(|| drop(lock.lock())),
+            Err(TryLockError::WouldBlock) => py.detach(std::thread::yield_now),
             Err(TryLockError::Poisoned(_)) => return Err(poisoned()),
         }
     }

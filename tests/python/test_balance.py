@@ -11,7 +11,6 @@ import logging
 import os
 import pickle
 import signal
-import sysconfig
 import threading
 import time
 import weakref
@@ -772,9 +771,6 @@ def test_equal_backends_added_at_once_are_one_backend() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.skipif(
-    sysconfig.get_config_var("Py_GIL_DISABLED") == 1, reason="no GIL orders a fork and the locks"
-)
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_child_forked_during_a_change_goes_on() -> None:
     bounded = ring.BoundedLoad([f"node-{number}" for number in range(50)])
