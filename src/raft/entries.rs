@@ -132,19 +132,19 @@ impl Batch {
         Self { bytes: self.bytes.slice(start..end), count: (to - from) as u32 }
     }
 
-    /// How many commands from number `from` on fit into `bytes`; at least one, when there is one.
-    pub fn fit(&self, from: usize, bytes: usize) -> usize {
-        if from == 0 && self.bytes.len() <= bytes {
+    /// How many commands, from the first, fit into `bytes`.
+    pub fn fit(&self, bytes: usize) -> usize {
+        if self.bytes.len() <= bytes {
             return self.len();
         }
         let mut left = bytes;
-        let fitting = self.iter().skip(from).take_while(|command| {
+        let fits = move |command: &&[u8]| {
             let size = PREFIX + command.len();
             let fits = size <= left;
             left = left.saturating_sub(size);
             fits
-        });
-        fitting.count().max(usize::from(from < self.len()))
+        };
+        self.iter().take_while(fits).count()
     }
 }
 
@@ -156,6 +156,11 @@ impl fmt::Debug for Batch {
 }
 
 impl BatchBuilder {
+    /// An empty builder with room for so many bytes of wire form.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), count: 0 }
+    }
+
     /// Adds a command, which is copied.
     #[inline]
     pub fn push(&mut self, command: &[u8]) {
@@ -236,11 +241,19 @@ impl Run {
 
     /// What it weighs in memory and on the wire, roughly.
     pub fn bytes(&self) -> usize {
-        const OVERHEAD: usize = 32;
         match &self.payload {
-            Payload::Blank => OVERHEAD,
-            Payload::Membership(membership) => OVERHEAD + 16 * membership.len(),
-            Payload::Commands(batch) => OVERHEAD + batch.bytes().len(),
+            Payload::Blank => 1,
+            Payload::Membership(membership) => 16 * membership.len().max(1),
+            // The sum over any pieces that it is cut into, so that counts of bytes never drift.
+            Payload::Commands(batch) => batch.bytes().len(),
+        }
+    }
+
+    /// How many of its entries, from the first, fit into `bytes`.
+    pub(super) fn fit(&self, bytes: usize) -> u64 {
+        match &self.payload {
+            Payload::Commands(batch) => batch.fit(bytes) as u64,
+            _ => u64::from(self.bytes() <= bytes),
         }
     }
 

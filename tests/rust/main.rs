@@ -2,4 +2,5 @@
 
 mod architecture;
 mod balance;
+mod raft;
 mod ring;
