@@ -104,10 +104,8 @@ impl Raft {
         mut ask: impl FnMut(NodeId, Message, &mut Outbox<Self>),
         out: &mut Outbox<Self>,
     ) {
-        for member in self.membership().members() {
-            if member != self.id && self.membership().is_voter(member) {
-                ask(member, message.clone(), out);
-            }
+        for voter in self.membership().each_voter().filter(|voter| *voter != self.id) {
+            ask(voter, message.clone(), out);
         }
     }
 

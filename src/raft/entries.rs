@@ -285,9 +285,10 @@ impl fmt::Debug for Run {
     }
 }
 
-/// Runs that follow each other without a gap, in the order of their indexes. Mostly one.
+/// Runs that follow each other without a gap, in the order of their indexes. Mostly one. They are shared, so that
+/// a message, a record and an event that carry them stay small.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Entries(SmallVec<[Run; 1]>);
+pub struct Entries(SmallVec<[Arc<Run>; 1]>);
 
 impl Entries {
     /// None.
@@ -296,18 +297,19 @@ impl Entries {
     }
 
     /// One run.
-    pub fn one(run: Run) -> Self {
-        Self(SmallVec::from_buf([run]))
+    pub fn one(run: impl Into<Arc<Run>>) -> Self {
+        Self(SmallVec::from_buf([run.into()]))
     }
 
     /// Adds a run, which must follow the last one.
-    pub fn push(&mut self, run: Run) {
+    pub fn push(&mut self, run: impl Into<Arc<Run>>) {
+        let run = run.into();
         debug_assert!(self.0.last().is_none_or(|last| last.last() + 1 == run.first));
         self.0.push(run);
     }
 
     /// The runs.
-    pub fn runs(&self) -> &[Run] {
+    pub fn runs(&self) -> &[Arc<Run>] {
         &self.0
     }
 
@@ -318,7 +320,7 @@ impl Entries {
 
     /// How many entries.
     pub fn len(&self) -> u64 {
-        self.0.iter().map(Run::len).sum()
+        self.0.iter().map(|run| run.len()).sum()
     }
 
     /// The index of the first entry.
@@ -333,7 +335,7 @@ impl Entries {
 
     /// What they weigh, roughly.
     pub fn bytes(&self) -> usize {
-        self.0.iter().map(Run::bytes).sum()
+        self.0.iter().map(|run| run.bytes()).sum()
     }
 
     /// Whether each run is not empty, follows the one before it, and has no smaller term: what a log may hold.
@@ -348,15 +350,15 @@ impl Entries {
     }
 }
 
-impl FromIterator<Run> for Entries {
-    fn from_iter<I: IntoIterator<Item = Run>>(runs: I) -> Self {
-        Self(runs.into_iter().collect())
+impl<R: Into<Arc<Run>>> FromIterator<R> for Entries {
+    fn from_iter<I: IntoIterator<Item = R>>(runs: I) -> Self {
+        Self(runs.into_iter().map(Into::into).collect())
     }
 }
 
 impl IntoIterator for Entries {
-    type Item = Run;
-    type IntoIter = smallvec::IntoIter<[Run; 1]>;
+    type Item = Arc<Run>;
+    type IntoIter = smallvec::IntoIter<[Arc<Run>; 1]>;
 
     fn into_iter(self) -> Self::IntoIter {
         self.0.into_iter()

@@ -1,5 +1,7 @@
 //! A follower: takes the leader's entries (thesis §3.5).
 
+use std::sync::Arc;
+
 use super::machine::Raft;
 use super::{Beat, Entries, Index, Message, Position, Record, Run};
 use crate::id::NodeId;
@@ -94,9 +96,9 @@ impl Raft {
             if from <= self.log.last().index {
                 changed |= self.truncate(from);
             }
-            let run = if from == run.first { run } else { run.slice(from, run.last()) };
+            let run = if from == run.first { run } else { Arc::new(run.slice(from, run.last())) };
             changed |= self.note_membership(&run);
-            self.log.append(run.clone());
+            self.log.append(Arc::clone(&run));
             fresh.push(run);
         }
         if changed {

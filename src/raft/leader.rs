@@ -1,6 +1,7 @@
 //! A leader: takes proposals, replicates its log, commits (thesis §3.5, §3.6, §10.2), and asks itself whether it
 //! is still followed (§6.2).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::machine::Raft;
@@ -67,10 +68,9 @@ impl Raft {
     /// Keeps the progress of members that stay, begins that of new ones.
     pub(super) fn meet_members(&mut self) {
         let (joined, membership) = self.membership_entry().clone();
-        let members = membership.members();
-        self.peers.retain(|peer| members.contains(&peer.id));
+        self.peers.retain(|peer| membership.contains(peer.id));
         let next = self.term_start.max(self.log.base().index + 1);
-        for member in members {
+        for member in membership.each() {
             if member != self.id && self.peers.iter().all(|peer| peer.id != member) {
                 self.peers.push(Progress::new(member, joined, next));
             }
@@ -181,10 +181,10 @@ impl Raft {
 
     /// Appends a run of its own term.
     pub(super) fn append_entry(&mut self, payload: Payload, out: &mut Outbox<Self>) {
-        let run = Run { term: self.hard.term, first: self.log.last().index + 1, payload };
+        let run = Arc::new(Run { term: self.hard.term, first: self.log.last().index + 1, payload });
         self.uncommitted_bytes += run.bytes();
         let changed = self.note_membership(&run);
-        self.log.append(run.clone());
+        self.log.append(Arc::clone(&run));
         out.persist(Record::Append(Entries::one(run)));
         if changed {
             self.meet_members();
@@ -218,7 +218,7 @@ impl Raft {
 
     /// Commits what a quorum has stored, when it is of its own term (§3.6.2).
     pub(super) fn try_commit(&mut self, out: &mut Outbox<Self>) {
-        let membership = std::sync::Arc::clone(self.membership());
+        let membership = Arc::clone(self.membership());
         let (own, stored) = (self.id, self.stored);
         let matched = |id| {
             if id == own { stored } else { self.peer_at(id).map_or(0, |at| self.peers[at].matched) }

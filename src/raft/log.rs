@@ -1,15 +1,19 @@
 //! The log: runs of entries since the last compaction, in memory.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::{Entries, Index, Position, Run, Term};
+
+/// How far one looks back run by run before the binary search.
+const STRIDE_MAX: usize = 8;
 
 /// Entries after `base`, which stands for all that a snapshot holds.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Log {
     base: Position,
     last: Position,
-    runs: VecDeque<Run>,
+    runs: VecDeque<Arc<Run>>,
     bytes: usize,
 }
 
@@ -41,16 +45,28 @@ impl Log {
         if index <= self.base.index || index > self.last.index {
             return None;
         }
-        // Most questions are about the end.
-        if self.runs.back().is_some_and(|run| run.first <= index) {
-            return Some(self.runs.len() - 1);
+        // Most questions are about the end: look back from there, in strides that double.
+        let mut high = self.runs.len();
+        let mut stride = 1;
+        loop {
+            let low = high.saturating_sub(stride);
+            if self.runs[low].first <= index {
+                let found = self.runs.range(low..high).position(|run| run.first > index);
+                return Some(found.map_or(high, |more| low + more) - 1);
+            }
+            if stride > STRIDE_MAX {
+                return Some(self.runs.partition_point(|run| run.first <= index) - 1);
+            }
+            (high, stride) = (low, stride * 2);
         }
-        Some(self.runs.partition_point(|run| run.first <= index) - 1)
     }
 
     /// The term of the entry at `index`, when it is the base or after it.
     #[inline]
     pub(super) fn term_at(&self, index: Index) -> Option<Term> {
+        if index == self.last.index {
+            return Some(self.last.term);
+        }
         if index == self.base.index {
             return Some(self.base.term);
         }
@@ -65,7 +81,7 @@ impl Log {
 
     /// Adds a run that follows the last entry.
     #[inline]
-    pub(super) fn append(&mut self, run: Run) {
+    pub(super) fn append(&mut self, run: Arc<Run>) {
         debug_assert_eq!(run.first, self.last.index + 1);
         self.last = Position { term: run.term, index: run.last() };
         self.bytes += run.bytes();
@@ -79,7 +95,7 @@ impl Log {
             if run.first < from {
                 let kept = run.slice(run.first, from - 1);
                 self.bytes += kept.bytes();
-                self.runs.push_back(kept);
+                self.runs.push_back(Arc::new(kept));
                 break;
             }
         }
@@ -94,7 +110,7 @@ impl Log {
             if run.last() > through {
                 let kept = run.slice(through + 1, run.last());
                 self.bytes += kept.bytes();
-                self.runs.push_front(kept);
+                self.runs.push_front(Arc::new(kept));
                 break;
             }
         }
@@ -111,9 +127,9 @@ impl Log {
                 break;
             }
             let piece = if from <= run.first && run.last() <= through {
-                run.clone()
+                Arc::clone(run)
             } else {
-                run.slice(from, through)
+                Arc::new(run.slice(from, through))
             };
             let size = piece.bytes();
             if size <= left {
@@ -151,7 +167,7 @@ impl Log {
     }
 
     /// All runs.
-    pub(super) fn runs(&self) -> impl Iterator<Item = &Run> {
+    pub(super) fn runs(&self) -> impl Iterator<Item = &Arc<Run>> {
         self.runs.iter()
     }
 }

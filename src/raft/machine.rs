@@ -39,9 +39,9 @@ pub struct Raft {
     pub(super) log: Log,
     /// Memberships by the entry that set them: the one at the log's base first, the effective one last.
     pub(super) memberships: VecDeque<(Index, Arc<Membership>)>,
-    pub(super) snapshot: Option<Snapshot>,
+    pub(super) snapshot: Option<Arc<Snapshot>>,
     /// Older ones that are still on their way to somebody.
-    pub(super) older_snapshots: Vec<Snapshot>,
+    pub(super) older_snapshots: Vec<Arc<Snapshot>>,
 
     pub(super) role: Role,
     pub(super) leader: Option<NodeId>,
@@ -232,7 +232,7 @@ impl Raft {
     }
 
     /// The runs of its log.
-    pub fn runs(&self) -> impl Iterator<Item = &Run> {
+    pub fn runs(&self) -> impl Iterator<Item = &Arc<Run>> {
         self.log.runs()
     }
 
@@ -252,8 +252,8 @@ impl Raft {
     }
 
     /// The latest snapshot.
-    pub const fn snapshot(&self) -> Option<&Snapshot> {
-        self.snapshot.as_ref()
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_deref()
     }
 
     /// Whether it leads and a lease lets it serve reads alone, at its own latest `now`.
@@ -304,7 +304,7 @@ impl Protocol for Raft {
         self.handed = self.commit;
         self.told = (Role::Follower, self.hard.term, None);
         if let Some(snapshot) = &self.snapshot {
-            out.notify(Event::Restore(snapshot.clone()));
+            out.notify(Event::Restore(Arc::clone(snapshot)));
         }
         let (index, membership) = self.membership_entry().clone();
         if !membership.is_empty() {
@@ -596,10 +596,10 @@ impl Raft {
             }
             Record::Append(entries) => self.recall_entries(entries),
             Record::Checkpoint(checkpoint) => {
-                let Checkpoint { cluster, id, hard, snapshot, base, membership, entries } = checkpoint;
+                let Checkpoint { cluster, id, hard, snapshot, base, membership, entries } = *checkpoint;
                 self.recall_identity(cluster, id)?;
                 self.hard = hard;
-                self.snapshot = snapshot;
+                self.snapshot = snapshot.map(Arc::new);
                 self.log = Log::after(base);
                 self.memberships = VecDeque::from([membership]);
                 self.recall_entries(entries)
@@ -661,9 +661,9 @@ impl Raft {
             return;
         }
         // Of term 0, before any election: whoever is told the same begins with the same log.
-        let run = Run { term: 0, first: 1, payload: Payload::Membership(Arc::new(membership)) };
+        let run = Arc::new(Run { term: 0, first: 1, payload: Payload::Membership(Arc::new(membership)) });
         self.note_membership(&run);
-        self.log.append(run.clone());
+        self.log.append(Arc::clone(&run));
         out.persist(Record::Append(Entries::one(run)));
         self.tell_membership(out);
         out.answer(id, Ok(Answer::Done));

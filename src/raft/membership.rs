@@ -131,12 +131,18 @@ impl Membership {
 
     /// Everyone, each once, sorted.
     pub fn members(&self) -> BTreeSet<NodeId> {
-        self.voters
-            .iter()
-            .map(|(id, _)| *id)
-            .chain(self.outgoing.iter().copied())
-            .chain(self.learners.iter().copied())
-            .collect()
+        self.each().collect()
+    }
+
+    /// Everyone who votes, each once: the new set, then the outgoing ones that are not in it.
+    pub fn each_voter(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let outgoing = self.outgoing.iter().copied().filter(|id| self.weight(*id).is_none());
+        self.voters.iter().map(|(id, _)| *id).chain(outgoing)
+    }
+
+    /// Everyone, each once: the voters, then the learners.
+    pub fn each(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.each_voter().chain(self.learners.iter().copied().filter(|id| !self.is_voter(*id)))
     }
 
     /// Whether `id` is here in any role.

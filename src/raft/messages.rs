@@ -112,7 +112,7 @@ pub enum Message {
         /// The leader's term.
         term: Term,
         /// Which snapshot.
-        snapshot: Snapshot,
+        snapshot: Arc<Snapshot>,
         /// Where in it `data` begins.
         offset: u64,
         /// A range of its bytes.
@@ -201,7 +201,7 @@ pub enum Record {
     /// needs it.
     Append(Entries),
     /// Replaces all records before it.
-    Checkpoint(Checkpoint),
+    Checkpoint(Box<Checkpoint>),
 }
 
 /// What must survive so that nobody votes twice in a term.
@@ -290,7 +290,7 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// At a start: the state is this snapshot's; entries follow. (Without it, the state is empty.)
-    Restore(Snapshot),
+    Restore(Arc<Snapshot>),
     /// Apply these in order. They follow each other without a gap.
     Committed(Entries),
     /// Role, term or known leader have changed.
@@ -320,14 +320,14 @@ pub enum Event {
     /// Keep this part of a snapshot; when it is stored, ask [`Request::Written`].
     Write {
         /// Which snapshot.
-        snapshot: Snapshot,
+        snapshot: Arc<Snapshot>,
         /// Where `data` belongs.
         offset: u64,
         /// The bytes.
         data: Bytes,
     },
     /// The snapshot is whole: make it the state, in place of all that was applied.
-    Install(Snapshot),
+    Install(Arc<Snapshot>),
     /// Nobody needs this snapshot any more.
     Discard(SnapshotId),
     /// The journal is another member's or makes no sense: this machine does nothing any more.

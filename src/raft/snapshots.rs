@@ -17,7 +17,7 @@ use crate::protocol::Outbox;
 /// A snapshot that is arriving.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Installing {
-    snapshot: Snapshot,
+    snapshot: Arc<Snapshot>,
     /// As the leader's appends name it.
     joined: Index,
 }
@@ -37,7 +37,7 @@ impl Raft {
         };
         let membership = self.membership_at(last);
         let snapshot = Snapshot { id: SnapshotId { last: position, by: self.id }, membership, length };
-        let old = self.snapshot.replace(snapshot);
+        let old = self.snapshot.replace(Arc::new(snapshot));
         self.snapshot_made();
         let retained = last.saturating_sub(self.settings.retained_entries).max(self.log.base().index);
         self.log.compact(retained);
@@ -59,15 +59,16 @@ impl Raft {
     /// Everything that the journal must hold, in place of all that it holds.
     fn checkpoint(&self, out: &mut Outbox<Self>) {
         let base = self.log.base();
-        out.checkpoint(Record::Checkpoint(Checkpoint {
+        let checkpoint = Checkpoint {
             cluster: self.settings.cluster,
             id: self.id,
             hard: self.hard,
-            snapshot: self.snapshot.clone(),
+            snapshot: self.snapshot.as_deref().cloned(),
             base,
             membership: self.membership_at(base.index),
             entries: self.log.entries(base.index + 1, Index::MAX, usize::MAX),
-        }));
+        };
+        out.checkpoint(Record::Checkpoint(Box::new(checkpoint)));
     }
 
     /// Lets the application drop the older snapshots that are not on their way to anybody any more.
@@ -84,7 +85,7 @@ impl Raft {
         });
     }
 
-    fn known_snapshot(&self, id: SnapshotId) -> Option<&Snapshot> {
+    fn known_snapshot(&self, id: SnapshotId) -> Option<&Arc<Snapshot>> {
         self.snapshot.iter().chain(&self.older_snapshots).find(|snapshot| snapshot.id == id)
     }
 
@@ -137,7 +138,7 @@ impl Raft {
         match (data, self.known_snapshot(chunk)) {
             (Some(data), Some(snapshot)) => {
                 let (term, joined) = (self.hard.term, self.peers[at].joined);
-                let snapshot = snapshot.clone();
+                let snapshot = Arc::clone(snapshot);
                 out.send(to, Message::Install { term, snapshot, offset: from, data, joined });
             }
             // It cannot be read: the newest one, if that is another; else again when a beat or two have passed.
@@ -174,7 +175,7 @@ impl Raft {
     /// Part of a snapshot has come from the leader.
     pub(super) fn install(
         &mut self,
-        snapshot: Snapshot,
+        snapshot: Arc<Snapshot>,
         offset: u64,
         data: Bytes,
         joined: Index,
@@ -188,7 +189,7 @@ impl Raft {
             self.commit = last.index;
             self.acknowledge = Some((last.index, joined));
         } else {
-            self.installing = Some(Installing { snapshot: snapshot.clone(), joined });
+            self.installing = Some(Installing { snapshot: Arc::clone(&snapshot), joined });
             out.notify(Event::Write { snapshot, offset, data });
         }
     }
@@ -238,7 +239,7 @@ impl Raft {
         self.commit = last.index;
         self.handed = last.index;
         self.acknowledge = Some((last.index, joined));
-        let old = self.snapshot.replace(snapshot.clone());
+        let old = self.snapshot.replace(Arc::clone(&snapshot));
         self.older_snapshots.extend(old);
         self.snapshot_made();
         self.checkpoint(out);
