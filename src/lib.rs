@@ -14,12 +14,14 @@
 //! only from a seed. `tests/rust/architecture.rs` holds the `use crate::…` lines to that picture.
 
 pub mod balance;
+pub mod check;
 pub mod id;
 pub mod protocol;
 pub mod quorum;
 pub mod raft;
 pub mod random;
 pub mod ring;
+pub mod sim;
 pub mod time;
 pub mod wire;
 

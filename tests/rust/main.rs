@@ -4,3 +4,4 @@ mod architecture;
 mod balance;
 mod raft;
 mod ring;
+mod sim;

@@ -1,0 +1,448 @@
+//! What goes wrong: a plan is a list of faults, written by hand or drawn.
+//!
+//! A plan is plain data. Each fault draws from a generator of its own, named by its `key`, so taking one away shifts
+//! nothing of the others: that is what makes plans shrink.
+
+use std::time::Duration;
+
+use crate::id::NodeId;
+use crate::random::Random;
+use crate::time::Instant;
+
+/// What breaks.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Kind {
+    /// These and all others do not reach each other.
+    Partition {
+        /// One side.
+        side: Vec<NodeId>,
+    },
+    /// What these send does not reach those. An empty list means everybody.
+    OneWay {
+        /// Who is not heard.
+        from: Vec<NodeId>,
+        /// Who does not hear.
+        to: Vec<NodeId>,
+    },
+    /// Left and right do not reach each other; who is in neither reaches both.
+    Bridge {
+        /// One bank.
+        left: Vec<NodeId>,
+        /// The other.
+        right: Vec<NodeId>,
+    },
+    /// Messages on these links are lost.
+    Drop {
+        /// Which links.
+        on: Links,
+        /// The share of the messages.
+        rate: f64,
+    },
+    /// Messages on these links arrive twice.
+    Duplicate {
+        /// Which links.
+        on: Links,
+        /// The share of the messages.
+        rate: f64,
+    },
+    /// Messages on these links are held back for up to `by`, so that later ones overtake them.
+    Reorder {
+        /// Which links.
+        on: Links,
+        /// The share of the messages.
+        rate: f64,
+        /// How long at most.
+        by: Duration,
+    },
+    /// Frames on these links arrive damaged.
+    Corrupt {
+        /// Which links.
+        on: Links,
+        /// The share of the messages.
+        rate: f64,
+    },
+    /// Messages on these links take longer.
+    SlowLink {
+        /// Which links.
+        on: Links,
+        /// By how much.
+        by: Duration,
+    },
+    /// All others are told that the connection to this process has ended, though it has not; when the fault ends,
+    /// that it is up.
+    FalseEvidence {
+        /// About whom.
+        about: NodeId,
+        /// What they are told: that nobody listens there, instead of that the connection ended.
+        refused: bool,
+    },
+    /// The process crashes, at any point of what it does next, and comes back when the fault ends.
+    Crash {
+        /// Who.
+        node: NodeId,
+    },
+    /// The process stands still; what arrives waits.
+    Pause {
+        /// Who.
+        node: NodeId,
+    },
+    /// Its clock leaps ahead, once.
+    Jump {
+        /// Who.
+        node: NodeId,
+        /// How far.
+        by: Duration,
+    },
+    /// Its clock runs too fast, or too slow.
+    Drift {
+        /// Who.
+        node: NodeId,
+        /// By how many parts in a million.
+        ppm: i64,
+    },
+    /// Its syncs take longer.
+    SlowDisk {
+        /// Who.
+        node: NodeId,
+        /// By how much.
+        by: Duration,
+    },
+    /// Its next sync fails. The driver drops the machine, which comes back when the fault ends.
+    FailSync {
+        /// Who.
+        node: NodeId,
+    },
+    /// There is no room: no sync begins until the fault ends.
+    FullDisk {
+        /// Who.
+        node: NodeId,
+    },
+    /// The disk does not answer: no sync ends until the fault ends.
+    StalledDisk {
+        /// Who.
+        node: NodeId,
+    },
+    /// Everything that is broken at these processes and among them is mended for good, and nothing there breaks
+    /// again. The rest stays as it is. An empty list means everybody.
+    Heal {
+        /// Whom.
+        core: Vec<NodeId>,
+    },
+}
+
+/// Directed links.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Links {
+    /// Those from this process; `None`: from all.
+    pub from: Option<NodeId>,
+    /// Those to this process; `None`: to all.
+    pub to: Option<NodeId>,
+}
+
+impl Links {
+    /// All of them.
+    pub const ALL: Self = Self { from: None, to: None };
+
+    /// This one alone.
+    pub const fn between(from: NodeId, to: NodeId) -> Self {
+        Self { from: Some(from), to: Some(to) }
+    }
+}
+
+impl Kind {
+    /// The names of all kinds, by [`Kind::number`].
+    pub const NAMES: [&'static str; 18] = [
+        "partition",
+        "one-way partition",
+        "bridge",
+        "drop",
+        "duplicate",
+        "reorder",
+        "corrupt",
+        "slow link",
+        "false evidence",
+        "crash",
+        "pause",
+        "jump",
+        "drift",
+        "slow disk",
+        "failed sync",
+        "full disk",
+        "stalled disk",
+        "heal",
+    ];
+
+    /// Its number among the kinds.
+    pub const fn number(&self) -> usize {
+        match self {
+            Self::Partition { .. } => 0,
+            Self::OneWay { .. } => 1,
+            Self::Bridge { .. } => 2,
+            Self::Drop { .. } => 3,
+            Self::Duplicate { .. } => 4,
+            Self::Reorder { .. } => 5,
+            Self::Corrupt { .. } => 6,
+            Self::SlowLink { .. } => 7,
+            Self::FalseEvidence { .. } => 8,
+            Self::Crash { .. } => 9,
+            Self::Pause { .. } => 10,
+            Self::Jump { .. } => 11,
+            Self::Drift { .. } => 12,
+            Self::SlowDisk { .. } => 13,
+            Self::FailSync { .. } => 14,
+            Self::FullDisk { .. } => 15,
+            Self::StalledDisk { .. } => 16,
+            Self::Heal { .. } => 17,
+        }
+    }
+
+    /// What it is called.
+    pub const fn name(&self) -> &'static str {
+        Self::NAMES[self.number()]
+    }
+
+    /// The process that it befalls, if it is one alone.
+    pub const fn node(&self) -> Option<NodeId> {
+        match self {
+            Self::FalseEvidence { about: node, .. }
+            | Self::Crash { node }
+            | Self::Pause { node }
+            | Self::Jump { node, .. }
+            | Self::Drift { node, .. }
+            | Self::SlowDisk { node, .. }
+            | Self::FailSync { node }
+            | Self::FullDisk { node }
+            | Self::StalledDisk { node } => Some(*node),
+            _ => None,
+        }
+    }
+}
+
+/// Something that breaks at a time, for a time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fault {
+    /// When, from the beginning of the world.
+    pub start: Instant,
+    /// For how long; [`Fault::FOR_EVER`] is for good.
+    pub length: Duration,
+    /// What.
+    pub kind: Kind,
+    /// Names the generator from which it draws. Equal keys draw alike.
+    pub key: u64,
+}
+
+impl Fault {
+    /// Longer than any world.
+    pub const FOR_EVER: Duration = Duration::MAX;
+
+    /// `kind`, from `start` for `length`. A plan gives it its key.
+    pub fn new(start: Duration, length: Duration, kind: Kind) -> Self {
+        Self { start: Instant::ZERO + start, length, kind, key: 0 }
+    }
+
+    /// When it ends.
+    pub fn end(&self) -> Instant {
+        self.start + self.length
+    }
+}
+
+/// Faults, in any order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Each may be taken away without shifting the others.
+    pub faults: Vec<Fault>,
+}
+
+impl Plan {
+    /// Nothing goes wrong.
+    pub const fn none() -> Self {
+        Self { faults: Vec::new() }
+    }
+
+    /// These faults, in this order; those without a key get their place as key.
+    pub fn new(faults: impl IntoIterator<Item = Fault>) -> Self {
+        let mut plan = Self::none();
+        for fault in faults {
+            plan.push(fault);
+        }
+        plan
+    }
+
+    /// Adds a fault.
+    pub fn push(&mut self, mut fault: Fault) {
+        if fault.key == 0 {
+            fault.key = self.faults.len() as u64 + 1;
+        }
+        self.faults.push(fault);
+    }
+
+    /// The same plan without one of its faults.
+    #[must_use]
+    pub fn without(&self, place: usize) -> Self {
+        let mut plan = self.clone();
+        plan.faults.remove(place);
+        plan
+    }
+}
+
+/// Draws plans in which each kind of fault is on or off (swarm testing: Groce et al., "Swarm testing", ISSTA 2012):
+/// rare combinations come up that a mixture of everything would drown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Swarm {
+    /// How many processes there are, counted from 1.
+    pub members: u64,
+    /// How long faults keep coming. At its end a drawn quorum heals for good, and the rest stays broken.
+    pub horizon: Duration,
+    /// Whether it heals then.
+    pub heals: bool,
+    /// The probability that a kind is on.
+    pub share: f64,
+    /// How often a kind that is on strikes, on average.
+    pub interval: Duration,
+    /// How long a fault lasts, on average.
+    pub length: Duration,
+    /// Clocks drift by at most this; 0: not at all.
+    pub drift_ppm_max: i64,
+    /// Clocks leap by at most this; zero: not at all.
+    pub jump_max: Duration,
+}
+
+impl Swarm {
+    /// For `members` processes, over `horizon`.
+    pub const fn new(members: u64, horizon: Duration) -> Self {
+        Self {
+            members,
+            horizon,
+            heals: true,
+            share: 0.4,
+            interval: Duration::from_secs(6),
+            length: Duration::from_millis(1500),
+            drift_ppm_max: 10_000,
+            jump_max: Duration::ZERO,
+        }
+    }
+
+    /// The plan of `seed`.
+    pub fn draw(&self, seed: u64) -> Plan {
+        let mut root = Random::new(seed);
+        let mut plan = Plan::none();
+        for kind in 0..Kind::NAMES.len() as u64 - 1 {
+            // One stream a kind: turning one off does not shift the next.
+            let mut random = root.split();
+            if random.unit() < self.share {
+                self.strike(kind, &mut random, &mut plan);
+            }
+        }
+        if self.heals {
+            self.heal(&mut root, &mut plan);
+        }
+        plan
+    }
+
+    fn strike(&self, kind: u64, random: &mut Random, plan: &mut Plan) {
+        // How often and how long also differs from world to world, by a factor of four.
+        let interval = self.interval.mul_f64(0.5 + 1.5 * random.unit());
+        let length = self.length.mul_f64(0.5 + 1.5 * random.unit());
+        let mut at = Duration::ZERO;
+        loop {
+            at += interval.mul_f64(0.1 + 1.8 * random.unit());
+            if at >= self.horizon {
+                return;
+            }
+            let lasting = length.mul_f64(0.02 + 1.96 * random.unit());
+            if let Some(drawn) = self.kind(kind, random) {
+                let mut fault = Fault::new(at, lasting, drawn);
+                fault.key = random.word() | 1;
+                plan.push(fault);
+            }
+        }
+    }
+
+    fn kind(&self, number: u64, random: &mut Random) -> Option<Kind> {
+        let rate = 0.02 + 0.5 * random.unit() * random.unit();
+        let by = Duration::from_nanos(1_000_000 + random.below(300_000_000));
+        let node = self.node(random);
+        let on = self.links(random);
+        Some(match number {
+            0 => Kind::Partition { side: self.some(random) },
+            1 => Kind::OneWay { from: self.some(random), to: self.some(random) },
+            2 => {
+                let mut ids = self.shuffled(random);
+                let right = ids.split_off(ids.len() / 2 + 1);
+                ids.pop();
+                Kind::Bridge { left: ids, right }
+            }
+            3 => Kind::Drop { on, rate },
+            4 => Kind::Duplicate { on, rate },
+            5 => Kind::Reorder { on, rate, by },
+            6 => Kind::Corrupt { on, rate },
+            7 => Kind::SlowLink { on, by },
+            8 => Kind::FalseEvidence { about: node, refused: random.below(2) == 0 },
+            9 => Kind::Crash { node },
+            10 => Kind::Pause { node },
+            11 if self.jump_max > Duration::ZERO => {
+                Kind::Jump { node, by: self.jump_max.mul_f64(random.unit()) }
+            }
+            12 if self.drift_ppm_max > 0 => {
+                let bound = self.drift_ppm_max;
+                Kind::Drift { node, ppm: random.below(2 * bound as u64 + 1) as i64 - bound }
+            }
+            13 => Kind::SlowDisk { node, by },
+            14 => Kind::FailSync { node },
+            15 => Kind::FullDisk { node },
+            16 => Kind::StalledDisk { node },
+            _ => return None,
+        })
+    }
+
+    /// A quorum heals; each of the others breaks for good in a way of its own, if at all.
+    fn heal(&self, root: &mut Random, plan: &mut Plan) {
+        let mut random = root.split();
+        let mut core = self.shuffled(&mut random);
+        let rest = core.split_off(core.len() / 2 + 1);
+        core.sort_unstable();
+        for &node in &rest {
+            let kind = match random.below(7) {
+                0 => Kind::Crash { node },
+                1 => Kind::Pause { node },
+                2 => Kind::Partition { side: vec![node] },
+                3 => Kind::OneWay { from: vec![node], to: Vec::new() },
+                4 => Kind::OneWay { from: Vec::new(), to: vec![node] },
+                5 => Kind::Drop { on: Links { from: None, to: Some(node) }, rate: 0.5 },
+                _ => continue,
+            };
+            let mut fault = Fault::new(self.horizon, Fault::FOR_EVER, kind);
+            fault.key = random.word() | 1;
+            plan.push(fault);
+        }
+        let mut heal = Fault::new(self.horizon, Fault::FOR_EVER, Kind::Heal { core });
+        heal.key = random.word() | 1;
+        plan.push(heal);
+    }
+
+    fn node(&self, random: &mut Random) -> NodeId {
+        NodeId(1 + random.below(self.members))
+    }
+
+    fn links(&self, random: &mut Random) -> Links {
+        let from = (random.below(3) > 0).then(|| self.node(random));
+        let to = (random.below(3) > 0).then(|| self.node(random));
+        Links { from, to }
+    }
+
+    /// Some processes, but not all, and not none.
+    fn some(&self, random: &mut Random) -> Vec<NodeId> {
+        let mut ids = self.shuffled(random);
+        ids.truncate(1 + random.below(self.members.saturating_sub(1)) as usize);
+        ids.sort_unstable();
+        ids
+    }
+
+    fn shuffled(&self, random: &mut Random) -> Vec<NodeId> {
+        let mut ids: Vec<NodeId> = (1..=self.members).map(NodeId).collect();
+        for place in (1..ids.len()).rev() {
+            ids.swap(place, random.below(place as u64 + 1) as usize);
+        }
+        ids
+    }
+}

@@ -1,0 +1,36 @@
+//! Deterministic worlds: networks, disks, clocks and what breaks them, in virtual time.
+//!
+//! ```text
+//!   Settings ─► World ── verbs ──► machines ── effects ──► network, disks, applications
+//!   Plan ──────►  │                                              │
+//!                 └── digest, trace, statistics ◄── watchers ◄───┘
+//! ```
+//!
+//! A [`World`] runs one thread, one queue and no clock: the same settings give the same world on every platform.
+//! Randomness is keyed by (link | disk | process | fault, n-th draw), so that taking one fault away shifts nothing
+//! of the others.
+
+mod clock;
+mod faults;
+mod host;
+mod latency;
+mod medium;
+mod network;
+mod process;
+mod queue;
+mod replay;
+mod settings;
+mod statistics;
+mod trace;
+mod world;
+
+pub use faults::{Fault, Kind, Links, Plan, Swarm};
+pub use host::{Asks, Deaf, Host, Load, Seen, Watch};
+pub use latency::Latency;
+pub use medium::{Damaged, Journal, Medium, ValueJournal, Values};
+pub use network::Network;
+pub use replay::{Divergence, replay};
+pub use settings::{Clocks, Disk, Settings};
+pub use statistics::Statistics;
+pub use trace::{Digest, Filter, Fingerprint, Row, Trace, Verb, of_debug, of_hash};
+pub use world::{Failure, World};

@@ -1,0 +1,189 @@
+//! What breaks, and what heals.
+
+use super::{Cell, Pending, Stream, World, stream};
+use crate::protocol::Link;
+use crate::sim::faults::Kind;
+use crate::sim::host::{Host, Load, Watch};
+use crate::sim::latency::nanos;
+use crate::sim::medium::Medium;
+use crate::sim::trace::{Fingerprint, Verb};
+
+impl<P, H, W, L, M> World<P, H, W, L, M>
+where
+    P: Fingerprint,
+    H: Host<P>,
+    W: Watch<P, H>,
+    L: Load<P>,
+    M: Medium<P>,
+{
+    /// The fault at `place` of the plan begins.
+    pub(super) fn begin_fault(&mut self, place: usize) {
+        let kind = self.plan.faults[place].kind.clone();
+        let node = kind.node().and_then(|node| self.index(node));
+        if node.is_none() && kind.node().is_some() || node.is_some_and(|node| self.processes[node].healed) {
+            return;
+        }
+        self.statistics.faults[kind.number()] += 1;
+        self.note(Verb::Begin, None, kind.node(), kind.number() as u64, || format!("{kind:?}"));
+        let mut random = stream(self.seed, Stream::Fault, self.plan.faults[place].key);
+        match (&kind, node) {
+            (Kind::Heal { core }, _) => {
+                let core: Vec<usize> = core.iter().filter_map(|&node| self.index(node)).collect();
+                self.mend(&core);
+            }
+            (Kind::FalseEvidence { refused, .. }, Some(node)) => {
+                self.rumour(node, if *refused { Link::Refused } else { Link::Down });
+            }
+            (Kind::Crash { .. }, Some(node)) => self.doom(node, random.word()),
+            (Kind::Jump { by, .. }, Some(node)) => {
+                self.clocks[node].jump(self.now, nanos(*by));
+                self.reset_alarms(node);
+            }
+            (Kind::Drift { ppm, .. }, Some(node)) => self.drift(node, *ppm),
+            (_, Some(node)) => self.afflict(node, &kind),
+            (_, None) => self.fabric.begin(place, &kind, random),
+        }
+    }
+
+    /// The fault at `place` of the plan ends.
+    pub(super) fn end_fault(&mut self, place: usize) {
+        let kind = self.plan.faults[place].kind.clone();
+        let node = kind.node().and_then(|node| self.index(node));
+        if node.is_none() && kind.node().is_some() || node.is_some_and(|node| self.processes[node].healed) {
+            return;
+        }
+        self.note(Verb::End, None, kind.node(), kind.number() as u64, || format!("{kind:?}"));
+        match (&kind, node) {
+            (Kind::Heal { .. } | Kind::Jump { .. }, _) => {}
+            (Kind::FalseEvidence { .. }, Some(node)) => self.rumour(node, Link::Up),
+            (Kind::Drift { ppm, .. }, Some(node)) => self.drift(node, -ppm),
+            (_, Some(node)) => self.relieve(node, &kind),
+            (_, None) => self.fabric.end(place, &kind),
+        }
+    }
+
+    fn afflict(&mut self, node: usize, kind: &Kind) {
+        let process = &mut self.processes[node];
+        match kind {
+            Kind::Pause { .. } => process.pauses += 1,
+            Kind::SlowDisk { by, .. } => process.disk.slow = process.disk.slow.saturating_add(nanos(*by)),
+            Kind::FailSync { .. } => {
+                process.disk.failing = true;
+                process.downs += 1;
+            }
+            Kind::FullDisk { .. } => process.disk.full += 1,
+            Kind::StalledDisk { .. } => process.disk.stalled += 1,
+            _ => {}
+        }
+    }
+
+    fn relieve(&mut self, node: usize, kind: &Kind) {
+        let process = &mut self.processes[node];
+        match kind {
+            Kind::Crash { .. } => {
+                process.downs = process.downs.saturating_sub(1);
+                if process.doomed.is_some() {
+                    self.end_life(node);
+                }
+                self.begin_life(node);
+            }
+            Kind::Pause { .. } => {
+                process.pauses = process.pauses.saturating_sub(1);
+                self.resume(node);
+            }
+            Kind::SlowDisk { by, .. } => process.disk.slow = process.disk.slow.saturating_sub(nanos(*by)),
+            Kind::FailSync { .. } => {
+                process.disk.failing = false;
+                process.downs = process.downs.saturating_sub(1);
+                self.begin_life(node);
+            }
+            Kind::FullDisk { .. } => {
+                process.disk.full = process.disk.full.saturating_sub(1);
+                self.begin_sync(node);
+            }
+            Kind::StalledDisk { .. } => {
+                process.disk.stalled = process.disk.stalled.saturating_sub(1);
+                self.end_stall(node);
+            }
+            _ => {}
+        }
+    }
+
+    /// Dooms a process: it crashes between two of its next effects, or soon, when there are none.
+    fn doom(&mut self, node: usize, word: u64) {
+        /// How long it may stay idle.
+        const IDLE: u64 = 20_000_000;
+        let process = &mut self.processes[node];
+        process.downs += 1;
+        if process.alive.is_some() {
+            process.doomed = Some(word);
+            let pending = Pending::Crash { life: process.life };
+            self.queue.push(self.now.saturating_add(IDLE), Cell { node: node as u32, pending });
+        }
+    }
+
+    /// What arrived during a pause is taken now, in order.
+    fn resume(&mut self, node: usize) {
+        if self.processes[node].pauses > 0 {
+            return;
+        }
+        let due = self.due(node, self.now);
+        let mut inbox = std::mem::take(&mut self.processes[node].inbox);
+        for cell in inbox.drain(..) {
+            self.queue.push(due, cell);
+        }
+        self.processes[node].inbox = inbox;
+    }
+
+    fn end_stall(&mut self, node: usize) {
+        let process = &mut self.processes[node];
+        if process.disk.stalled > 0 {
+            return;
+        }
+        if let Some(count) = process.disk.held.take() {
+            let pending = Pending::Synced { life: process.life, count };
+            self.queue.push(self.now, Cell { node: node as u32, pending });
+        }
+    }
+
+    fn drift(&mut self, node: usize, ppm: i64) {
+        let drift = self.clocks[node].drift();
+        self.clocks[node].set_drift(self.now, drift + ppm);
+        self.reset_alarms(node);
+    }
+
+    /// A clock has changed: alarms come at other times now.
+    fn reset_alarms(&mut self, node: usize) {
+        let pending: Vec<_> = self.processes[node].alarms.pending().collect();
+        for (timer, at) in pending {
+            self.set(node, timer, at);
+        }
+    }
+
+    /// All others hear this of their connection to `node`.
+    fn rumour(&mut self, node: usize, link: Link) {
+        for peer in (0..self.processes.len()).filter(|&peer| peer != node) {
+            self.hint(peer, node, link, 0);
+        }
+    }
+
+    /// Mends for good what is broken at these and among them; at all, when there are none.
+    fn mend(&mut self, core: &[usize]) {
+        let members: Vec<bool> =
+            (0..self.processes.len()).map(|node| core.is_empty() || core.contains(&node)).collect();
+        self.fabric.heal(&members);
+        for node in (0..members.len()).filter(|&node| members[node]) {
+            let process = &mut self.processes[node];
+            process.healed = true;
+            (process.downs, process.pauses, process.doomed) = (0, 0, None);
+            (process.disk.slow, process.disk.full, process.disk.stalled) = (0, 0, 0);
+            process.disk.failing = false;
+            let drift = -self.clocks[node].drift();
+            self.drift(node, drift);
+            self.resume(node);
+            self.end_stall(node);
+            self.begin_sync(node);
+            self.begin_life(node);
+        }
+    }
+}
