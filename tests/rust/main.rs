@@ -2,5 +2,8 @@
 
 mod architecture;
 mod balance;
+mod conversations;
+mod entries;
+mod quorum;
 mod raft;
 mod ring;
