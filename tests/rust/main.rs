@@ -2,6 +2,9 @@
 
 mod architecture;
 mod balance;
+mod conversations;
+mod entries;
+mod quorum;
 mod raft;
 mod ring;
 mod sim;
