@@ -31,6 +31,8 @@ pub(super) struct Cluster {
     pub(super) answers: BTreeMap<RequestId, Result<Answer, Error>>,
     pub(super) asked: u64,
     own: u64,
+    /// How many effects there were but the setting of alarms.
+    done: u64,
     /// The lines to print.
     pub(super) said: Vec<String>,
     pub(super) detail: Detail,
@@ -107,6 +109,8 @@ impl Cluster {
         member.alarms.clear();
         member.application.forget();
         member.disk.crash(keep);
+        let term = member.disk.durable_term();
+        self.invariants.restarts(id, term);
         Ok(())
     }
 
@@ -150,6 +154,7 @@ impl Cluster {
     /// Does what a machine wants done.
     fn act(&mut self, id: NodeId, out: &mut Outbox<Raft>) -> Outcome {
         for effect in out.drain() {
+            self.done += u64::from(!matches!(effect, Effect::Set(..) | Effect::Cancel(_)));
             match effect {
                 Effect::Send(to, message) => self.send(id, to, message),
                 Effect::Persist(record) => {
@@ -267,8 +272,16 @@ impl Cluster {
         Err("they talk for ever".to_owned())
     }
 
+    /// Lets the timer of `id` expire. A machine may put an alarm off when it rings: then it rings again.
+    pub(super) fn expire(&mut self, id: NodeId, timer: Timer) -> Outcome {
+        let before = self.done;
+        self.ring(id, timer)?;
+        let put_off = before == self.done && self.member(id).alarms.contains_key(&timer);
+        if put_off { self.ring(id, timer) } else { Ok(()) }
+    }
+
     /// Rings the alarm of `id`, at its time or, if that is past, now.
-    pub(super) fn ring(&mut self, id: NodeId, timer: Timer) -> Outcome {
+    fn ring(&mut self, id: NodeId, timer: Timer) -> Outcome {
         let Some(at) = self.awake(id)?.alarms.remove(&timer) else {
             return Err(format!("{id} has set no alarm {timer}"));
         };
@@ -297,9 +310,14 @@ impl Cluster {
         Err("alarms ring for ever".to_owned())
     }
 
-    /// What was known of `id` is void: it has lost its disk.
-    pub(super) fn forget(&mut self, id: NodeId) {
-        self.invariants.forget(id);
+    /// `id`, which is down, loses its disk.
+    pub(super) fn wipe(&mut self, id: NodeId) -> Outcome {
+        if self.members.get(&id).is_none_or(|member| member.machine.is_some()) {
+            return Err(format!("{id} runs"));
+        }
+        self.members.insert(id, Member::new(Vec::new()));
+        self.invariants.restarts(id, 0);
+        Ok(())
     }
 
     pub(super) fn check(&mut self) -> Outcome {

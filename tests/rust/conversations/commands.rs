@@ -68,7 +68,7 @@ fn act(cluster: &mut Cluster, words: &Words) -> Outcome {
         "transfer" => cluster.ask(words.id(0)?, Request::Transfer { to: words.id(1)? }),
         "snapshot" => snapshot(cluster, words),
         "link" => cluster.give(words.id(0)?, Input::Link(words.id(1)?, link(words.plain(2)?)?)),
-        "expire" => cluster.ring(words.id(0)?, timer(words.plain(1)?)?),
+        "expire" => cluster.expire(words.id(0)?, timer(words.plain(1)?)?),
         "advance" => cluster.advance(duration(words.plain(0)?)?, !words.says("undelivered")),
         "settle" => cluster.settle(),
         _ => faults(cluster, words),
@@ -101,15 +101,7 @@ fn faults(cluster: &mut Cluster, words: &Words) -> Outcome {
         }
         "crash" => cluster.crash(words.id(0)?, words.number("keep")?.unwrap_or(0) as usize),
         "restart" => cluster.start(words.id(0)?),
-        "wipe" => {
-            let member = member(cluster, words.id(0)?)?;
-            if member.machine.is_some() {
-                return Err("it runs".to_owned());
-            }
-            *member = Member::new(Vec::new());
-            cluster.forget(words.id(0)?);
-            Ok(())
-        }
+        "wipe" => cluster.wipe(words.id(0)?),
         "pause" | "resume" => {
             member(cluster, words.id(0)?)?.paused = words.name == "pause";
             Ok(())

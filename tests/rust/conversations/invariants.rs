@@ -27,8 +27,9 @@ impl Invariants {
         Ok(())
     }
 
-    pub(super) fn forget(&mut self, id: NodeId) {
-        self.terms.remove(&id);
+    /// A crash: the term that the disk has is all that is left.
+    pub(super) fn restarts(&mut self, id: NodeId, term: Term) {
+        self.terms.insert(id, term);
     }
 
     /// Election safety, leader completeness, monotone terms, log matching.

@@ -78,6 +78,15 @@ impl Disk {
         }
     }
 
+    /// The term of which the disk knows.
+    pub(super) fn durable_term(&self) -> Term {
+        let terms = self.durable.iter().filter_map(|record| match record {
+            Record::HardState(hard) | Record::Checkpoint(Checkpoint { hard, .. }) => Some(hard.term),
+            Record::Identity { .. } | Record::Append(_) => None,
+        });
+        terms.last().unwrap_or(0)
+    }
+
     /// The log as the machine must see it: from all records, durable or not.
     pub(super) fn log(&self) -> Log {
         let mut log = Log::default();
