@@ -81,7 +81,8 @@ impl Disk {
     /// The term of which the disk knows.
     pub(super) fn durable_term(&self) -> Term {
         let terms = self.durable.iter().filter_map(|record| match record {
-            Record::HardState(hard) | Record::Checkpoint(Checkpoint { hard, .. }) => Some(hard.term),
+            Record::HardState(hard) => Some(hard.term),
+            Record::Checkpoint(checkpoint) => Some(checkpoint.hard.term),
             Record::Identity { .. } | Record::Append(_) => None,
         });
         terms.last().unwrap_or(0)
