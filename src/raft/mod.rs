@@ -1,5 +1,6 @@
 //! Raft, from Ongaro's thesis ("Consensus: Bridging Theory and Practice", Stanford 2014), as one pure machine.
 
+mod codec;
 mod entries;
 mod membership;
 mod messages;

@@ -3,3 +3,4 @@
 mod architecture;
 mod balance;
 mod ring;
+mod wire;
