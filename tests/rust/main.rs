@@ -8,3 +8,4 @@ mod quorum;
 mod raft;
 mod ring;
 mod sim;
+mod wire;
