@@ -303,7 +303,7 @@ fn given(cluster: &mut Cluster, words: &Words) -> Outcome {
         membership,
         entries,
     };
-    cluster.join(id, vec![Record::Checkpoint(checkpoint)])
+    cluster.join(id, vec![Record::Checkpoint(Box::new(checkpoint))])
 }
 
 fn snapshot(cluster: &mut Cluster, words: &Words) -> Outcome {

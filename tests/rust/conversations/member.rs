@@ -1,11 +1,12 @@
 //! A member of the conversation's cluster: machine, disk, alarms, application.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use coterie::id::NodeId;
 use coterie::raft::{
-    Checkpoint, Entries, Event, Index, Message, Payload, Position, Raft, Record, Request, Run, Snapshot,
-    SnapshotId, Term, Timer,
+    Entries, Event, Index, Message, Payload, Position, Raft, Record, Request, Run, Snapshot, SnapshotId,
+    Term, Timer,
 };
 use coterie::time::Instant;
 
@@ -80,7 +81,8 @@ impl Disk {
     /// The term of which the disk knows.
     pub(super) fn durable_term(&self) -> Term {
         let terms = self.durable.iter().filter_map(|record| match record {
-            Record::HardState(hard) | Record::Checkpoint(Checkpoint { hard, .. }) => Some(hard.term),
+            Record::HardState(hard) => Some(hard.term),
+            Record::Checkpoint(checkpoint) => Some(checkpoint.hard.term),
             Record::Identity { .. } | Record::Append(_) => None,
         });
         terms.last().unwrap_or(0)
@@ -92,9 +94,9 @@ impl Disk {
         for record in self.durable.iter().chain(&self.queued) {
             match record {
                 Record::Append(entries) => log.append(entries),
-                Record::Checkpoint(Checkpoint { base, entries, .. }) => {
-                    log = Log { base: *base, entries: Vec::new() };
-                    log.append(entries);
+                Record::Checkpoint(checkpoint) => {
+                    log = Log { base: checkpoint.base, entries: Vec::new() };
+                    log.append(&checkpoint.entries);
                 }
                 Record::Identity { .. } | Record::HardState(_) => {}
             }
@@ -141,8 +143,8 @@ impl Log {
 }
 
 pub(super) fn one_by_one(entries: &Entries) -> Vec<Entry> {
-    let each = |run: &Run| {
-        let run = run.clone();
+    let each = |run: &Arc<Run>| {
+        let run = Arc::clone(run);
         (run.first..=run.last()).map(move |index| Entry {
             index,
             term: run.term,
