@@ -65,6 +65,13 @@ impl Raft {
         self.set(Timer::Election, self.now + pause, out);
     }
 
+    /// All who granted the lease wait for its end: they must not campaign at the same moment.
+    fn campaign_after_the_lease(&mut self, out: &mut Outbox<Self>) {
+        let window = self.settings.election_timeout.as_nanos() as u64 / 30;
+        let pause = Duration::from_nanos(self.random.below(window.max(1)));
+        self.set(Timer::Election, self.lease_promise.end() + pause, out);
+    }
+
     /// Whether this member may lead. A learner never campaigns, nor does a voter without weight.
     fn may_campaign(&self) -> bool {
         let membership = self.membership();
@@ -76,7 +83,7 @@ impl Raft {
             Role::Leader => {}
             _ if !self.may_campaign() => self.await_leader(out),
             // A candidate votes, too: for itself.
-            _ if self.is_leased(None) => self.set(Timer::Election, self.lease_promise.end(), out),
+            _ if self.is_leased(None) => self.campaign_after_the_lease(out),
             _ if self.settings.pre_vote => self.ask_for_pre_votes(out),
             _ => self.campaign(None, out),
         }
