@@ -137,7 +137,11 @@ impl Decode for Entries {
     #[inline]
     fn decode(input: &mut Reader) -> Result<Self, Malformed> {
         let count = input.count(Run::SIZE_MIN)?;
-        let entries: Self = (0..count).map(|_| Run::decode(input)).collect::<Result<_, _>>()?;
+        // Mostly one: then nothing is collected.
+        let entries = match count {
+            1 => Self::one(Run::decode(input)?),
+            _ => (0..count).map(|_| Run::decode(input)).collect::<Result<Self, _>>()?,
+        };
         if !entries.well_formed() {
             return Err(input.malformed("a log without gaps before this"));
         }

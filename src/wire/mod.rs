@@ -24,7 +24,8 @@ pub trait Encode {
 
     /// Its bytes alone.
     fn to_bytes(&self) -> Bytes {
-        let mut out = Vec::new();
+        // Room for most messages, so that a short one is not moved while it grows.
+        let mut out = Vec::with_capacity(128);
         self.encode(&mut out);
         out.into()
     }
