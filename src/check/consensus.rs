@@ -185,7 +185,8 @@ impl Consensus {
                     fresh = true;
                 }
                 None => {
-                    let detail = format!("{member:?} applies {index} and nobody the {}", self.committed.len() + 1);
+                    let detail =
+                        format!("{member:?} applies {index} and nobody the {}", self.committed.len() + 1);
                     return Err(Violation::new("applied in order", detail));
                 }
             }

@@ -115,7 +115,8 @@ impl History {
                 self.writes += 1;
                 self.floor = self.floor.max(index);
                 if state.applied != Some(index) {
-                    let detail = format!("{operation:?} was acknowledged at {index}, applied {:?}", state.applied);
+                    let detail =
+                        format!("{operation:?} was acknowledged at {index}, applied {:?}", state.applied);
                     return Err(Violation::new("no acknowledged write lost", detail));
                 }
                 Ok(())
@@ -126,9 +127,7 @@ impl History {
                 self.judge_read(operation, index, value)
             }
             Ended::Refused => match state.applied {
-                Some(index) => {
-                    Err(Violation::new("refused is refused", format!("{operation:?} at {index}")))
-                }
+                Some(index) => Err(Violation::new("refused is refused", format!("{operation:?} at {index}"))),
                 None => Ok(()),
             },
             Ended::Unknown => {

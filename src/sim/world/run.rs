@@ -111,7 +111,9 @@ where
                 };
                 self.statistics.delivered += 1;
                 let from = NodeId(u64::from(from) + 1);
-                self.take(Verb::Receive, node, Some(from), P::of_message(&message), || format!("{message:?}"));
+                self.take(Verb::Receive, node, Some(from), P::of_message(&message), || {
+                    format!("{message:?}")
+                });
                 self.machine_of(node, |machine| machine.receive(now, from, message, out));
             }
             Pending::Own { life, message } if life == current => {
@@ -185,9 +187,8 @@ where
         self.digest.fold(self.now);
         self.digest.fold((verb as u64) << 56 | id(node) << 28 | id(peer));
         self.digest.fold(fingerprint);
-        let recording = self.trace.is_recording();
-        if recording || verb.is_input() || node.is_none() {
-            let text = if recording { text() } else { String::new() };
+        if self.trace.keeps(verb) {
+            let text = if self.trace.is_recording() { text() } else { String::new() };
             let (at, step) = (Instant::from_nanos(self.now), self.step);
             self.trace.push(Row { at, step, node, verb, peer, fingerprint, text });
         }
