@@ -2,6 +2,7 @@
 
 mod architecture;
 mod balance;
+mod check;
 mod conversations;
 mod entries;
 mod quorum;
