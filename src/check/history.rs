@@ -152,6 +152,11 @@ impl History {
         Ok(())
     }
 
+    /// What the key that `operation` asks for was after entry `index`: for reads that are told an index alone.
+    pub fn value_for(&self, operation: OperationId, index: u64) -> Option<u64> {
+        self.value(self.operations.get(operation.0 as usize)?.key, index)
+    }
+
     /// What `key` was after entry `index`.
     pub fn value(&self, key: u64, index: u64) -> Option<u64> {
         let values = self.values.get(&key)?;

@@ -10,3 +10,4 @@ mod raft;
 mod ring;
 mod sim;
 mod wire;
+mod worlds;
