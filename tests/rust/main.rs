@@ -2,6 +2,7 @@
 
 mod architecture;
 mod balance;
+mod check;
 mod conversations;
 mod entries;
 mod quorum;
@@ -9,3 +10,4 @@ mod raft;
 mod ring;
 mod sim;
 mod wire;
+mod worlds;
