@@ -121,9 +121,14 @@ impl Scenario {
 /// Runs the standard world of `seed` to its end.
 pub fn run(seed: u64) -> Result<Standard, Failure> {
     let mut world = Scenario::new(seed).build();
-    world.run(HORIZON + EPILOGUE)?;
-    world.finish(|judge, now| judge.progress.check(now))?;
+    finish(&mut world)?;
     Ok(world)
+}
+
+/// Runs a standard world from its beginning to its end, and judges its liveness.
+pub fn finish(world: &mut Standard) -> Result<(), Failure> {
+    world.run(HORIZON + EPILOGUE)?;
+    world.finish(|judge, now| judge.progress.check(now))
 }
 
 // --- The state -------------------------------------------------------------------------------------------------
