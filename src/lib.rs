@@ -20,6 +20,7 @@ pub mod protocol;
 pub mod quorum;
 pub mod raft;
 pub mod random;
+pub mod replica;
 pub mod ring;
 pub mod sim;
 pub mod time;

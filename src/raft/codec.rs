@@ -71,6 +71,8 @@ macro_rules! variants {
     };
 }
 
+pub(crate) use variants;
+
 variants!(Message {
     1 => RequestPreVote { term, last },
     2 => PreVote { term, granted },

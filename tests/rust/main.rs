@@ -7,6 +7,7 @@ mod conversations;
 mod entries;
 mod quorum;
 mod raft;
+mod replica;
 mod ring;
 mod sim;
 mod wire;
