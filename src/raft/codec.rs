@@ -88,6 +88,7 @@ variants!(Message {
     12 => RequestRead { term, token },
     13 => Read { term, token, index },
     14 => Stored { term, last },
+    15 => Superseded { term, snapshot },
 });
 
 variants!(Record {

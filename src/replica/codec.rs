@@ -88,7 +88,6 @@ variants!(Message {
     1 => Raft(message),
     2 => Forward { term, life, settled, first, patience, commands },
     3 => Forwarded(replies),
-    4 => Durable(snapshot),
 });
 
 variants!(Reply {

@@ -174,8 +174,6 @@ impl Protocol for Replica {
                 self.take_forwarded(now + patience, from, term, (life, settled, first), &commands, out);
             }
             Message::Forwarded(replies) => self.take_replies(from, replies, out),
-            Message::Durable(snapshot) if from == self.id() => out.notify(Event::Discard(snapshot)),
-            Message::Durable(_) => self.nonsense += 1,
         }
     }
 
@@ -667,8 +665,7 @@ impl Replica {
                 Event::Read { snapshot, offset, length, to }
             }
             raft::Event::Write { snapshot, offset, data } => Event::Write { snapshot, offset, data },
-            // The journal may still name it, until what replaces it is durable (baidu/braft PR 461).
-            raft::Event::Discard(snapshot) => return out.promise(self.id(), Message::Durable(snapshot)),
+            raft::Event::Discard(snapshot) => Event::Discard(snapshot),
         };
         out.notify(event);
     }

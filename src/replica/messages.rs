@@ -63,8 +63,6 @@ pub enum Message {
     },
     /// What became of forwarded commands.
     Forwarded(Vec<(Token, Reply)>),
-    /// To oneself: all is durable that made this snapshot superfluous.
-    Durable(SnapshotId),
 }
 
 /// What became of one forwarded command.

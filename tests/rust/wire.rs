@@ -312,6 +312,7 @@ fn message() -> impl Strategy<Value = Message> {
         any::<[u64; 2]>().prop_map(|[term, token]| Message::RequestRead { term, token }),
         any::<[u64; 3]>().prop_map(|[term, token, index]| Message::Read { term, token, index }),
         any::<[u64; 2]>().prop_map(|[term, last]| Message::Stored { term, last }),
+        (any::<u64>(), snapshot_id()).prop_map(|(term, snapshot)| Message::Superseded { term, snapshot }),
     ]
 }
 
