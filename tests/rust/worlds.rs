@@ -58,3 +58,26 @@ fn speed_of_standard_worlds() {
         simulated / took
     );
 }
+
+/// How many worlds it takes to find each planted bug;
+/// `cargo test --release --features mutants --test rust mutants -- --ignored --nocapture`.
+#[cfg(feature = "mutants")]
+#[test]
+#[ignore = "a measurement"]
+fn mutants_are_found() {
+    let seeds: u64 = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(200);
+    for &mutant in coterie::raft::Mutant::ALL {
+        let mut found = Vec::new();
+        let mut first = None;
+        for seed in 0..seeds {
+            let mut scenario = Scenario::new(seed);
+            scenario.raft.mutant = Some(mutant);
+            if let Err(failure) = standard::run_scenario(scenario) {
+                found.push(seed);
+                first.get_or_insert(failure);
+            }
+        }
+        let first = first.map_or_else(|| "never".to_owned(), |failure| failure.to_string());
+        println!("{mutant:?}: {} of {seeds}; {first}", found.len());
+    }
+}
