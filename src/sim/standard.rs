@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::faults::{Kind, Swarm};
 use super::host::{Asks, Host, Load, Seen, Watch};
+use super::latency::Latency;
 use super::settings::Settings;
 use super::trace::{Digest, Fingerprint, of_hash};
 use super::world::{Failure, World};
@@ -85,7 +86,17 @@ impl Scenario {
             ..crate::raft::Settings::default()
         };
         world.network.fifo = random.below(2) == 0;
-        world.faults = Swarm::new(members, HORIZON).draw(random.word());
+        // Worlds differ in their tempo, too: what one never meets is common in another.
+        let ms = Duration::from_millis;
+        let pick = |random: &mut Random, of: [u64; 4]| of[random.below(4) as usize];
+        let sync = Duration::from_micros(pick(&mut random, [100, 1_000, 5_000, 20_000]));
+        world.disk.sync = Latency::new(sync / 4, sync);
+        let latency = Duration::from_micros(pick(&mut random, [50, 200, 2_000, 10_000]));
+        world.network.latency = Latency::new(latency, latency);
+        let mut swarm = Swarm::new(members, HORIZON);
+        swarm.interval = ms(pick(&mut random, [500, 1_500, 4_000, 8_000]));
+        swarm.length = ms(pick(&mut random, [30, 200, 800, 2_000]));
+        world.faults = swarm.draw(random.word());
         let clients = Workload {
             count: 3,
             interval: Duration::from_millis(30),

@@ -318,7 +318,7 @@ fn what_arrives_during_a_pause_is_taken_after_it() {
 #[test]
 fn now_never_goes_back_whatever_clocks_do() {
     // The keeper asserts it at each verb; here across its lives as well.
-    let mut latest = vec![Instant::ZERO; 4];
+    let mut latest = [Instant::ZERO; 4];
     for seed in 0..30 {
         let mut settings = swarm(seed, 3);
         settings.clock.drift_ppm_max = 100_000;

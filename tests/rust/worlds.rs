@@ -60,13 +60,17 @@ fn speed_of_standard_worlds() {
 }
 
 /// How many worlds it takes to find each planted bug;
-/// `cargo test --release --features mutants --test rust mutants -- --ignored --nocapture`.
+/// `SEEDS=200 MUTANT=Name cargo test --release --features mutants --test rust mutants -- --ignored --nocapture`.
 #[cfg(feature = "mutants")]
 #[test]
 #[ignore = "a measurement"]
 fn mutants_are_found() {
     let seeds: u64 = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(200);
-    for &mutant in coterie::raft::Mutant::ALL {
+    let wanted = std::env::var("MUTANT").unwrap_or_default();
+    for &mutant in coterie::raft::Mutant::ALL
+        .iter()
+        .filter(|mutant| wanted.contains(&format!("{mutant:?}")) || wanted.is_empty())
+    {
         let mut found = Vec::new();
         let mut first = None;
         for seed in 0..seeds {
