@@ -85,3 +85,30 @@ fn mutants_are_found() {
         println!("{mutant:?}: {} of {seeds}; {first}", found.len());
     }
 }
+
+/// Runs one world again and prints how it ends; `SEED=7 cargo test --test rust one_world -- --ignored --nocapture`.
+#[test]
+#[ignore = "for one who looks into a failure"]
+fn one_world() {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
+    let scenario = Scenario::new(seed);
+    println!("{:?}\n{:?}", scenario.clients, scenario.raft);
+    for fault in scenario
+        .world
+        .faults
+        .faults
+        .iter()
+        .filter(|fault| fault.end() > coterie::time::Instant::ZERO + HORIZON)
+    {
+        println!("{fault:?}");
+    }
+    let mut world = scenario.build();
+    let verdict = world.run(HORIZON + EPILOGUE);
+    for node in world.nodes() {
+        println!("{node:?} {:?}", world.machine(node).map(coterie::raft::Raft::status));
+    }
+    for row in world.trace().rows().rev().take(60).collect::<Vec<_>>().into_iter().rev() {
+        println!("{row}");
+    }
+    println!("{verdict:?} {:?}", world.watch().progress.check(world.now()));
+}
