@@ -23,6 +23,7 @@ pub mod random;
 pub mod ring;
 pub mod sim;
 pub mod time;
+pub mod wal;
 pub mod wire;
 
 #[cfg(feature = "python")]

@@ -9,5 +9,6 @@ mod quorum;
 mod raft;
 mod ring;
 mod sim;
+mod wal;
 mod wire;
 mod worlds;
