@@ -81,10 +81,9 @@ pub(super) fn recover(files: &mut impl Files) -> Result<(Disk, Recovery), WalErr
 }
 
 fn repair(files: &mut impl Files, torn: &Torn) -> Result<(), WalError> {
-    if torn.offset == 0 {
-        files.remove(&torn.segment)?
-    } else {
-        files.truncate(&torn.segment, torn.offset)?
+    match torn.offset {
+        0 => files.remove(&torn.segment)?,
+        offset => files.truncate(&torn.segment, offset)?,
     }
     Ok(())
 }
