@@ -309,7 +309,7 @@ impl Example {
             Self::Frame(frame) => {
                 let mut stream = Vec::new();
                 frame::write(frame.kind, frame.flags, &mut stream, |out| {
-                    out.extend_from_slice(&frame.payload)
+                    out.extend_from_slice(&frame.payload);
                 });
                 stream.into()
             }
@@ -435,7 +435,8 @@ fn examples() -> Vec<(&'static str, Example)> {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |half: u8| char::from_digit(u32::from(half), 16).expect("half a byte");
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 fn bytes_of(hexadecimal: &str) -> Bytes {
