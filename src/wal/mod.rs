@@ -156,7 +156,9 @@ impl Wal {
         if self.poisoned || self.under_way.is_some() || self.queue.count == 0 {
             return None;
         }
-        let queue = std::mem::replace(&mut self.queue, Queue::new());
+        // The next batch will be about as large as this one.
+        let next = Queue::with_capacity(self.queue.bytes.len());
+        let queue = std::mem::replace(&mut self.queue, next);
         let mut sync = Sync::new(self.appended);
         let length = queue.length();
         let opens = queue.checkpoint
@@ -267,7 +269,14 @@ impl Wal {
 
 impl Queue {
     fn new() -> Self {
-        Self { bytes: vec![0; BatchHeader::SIZE], count: 0, checkpoint: false }
+        Self::with_capacity(BatchHeader::SIZE)
+    }
+
+    fn with_capacity(bytes: usize) -> Self {
+        const KEPT_MAX: usize = 1 << 20;
+        let mut queue = Vec::with_capacity(bytes.min(KEPT_MAX));
+        queue.resize(BatchHeader::SIZE, 0);
+        Self { bytes: queue, count: 0, checkpoint: false }
     }
 
     /// How many bytes the batch takes on the disk.

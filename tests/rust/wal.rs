@@ -207,18 +207,26 @@ fn a_missing_segment_is_an_error() {
 
 #[test]
 fn stale_bytes_of_another_segment_are_never_read() {
-    let mut files = Memory::new();
-    let (mut wal, _) = open(&mut files);
-    for record in [b"one", b"two"] {
-        wal.append(record).expect("queued");
-        sync(&mut wal, &mut files);
-    }
-    let old = files.read("0000000000000001.wal").expect("two batches");
+    let journal = |records: &[&[u8]]| {
+        let mut files = Memory::new();
+        let (mut wal, _) = open(&mut files);
+        for record in records {
+            wal.append(record).expect("queued");
+            sync(&mut wal, &mut files);
+        }
+        (files, wal)
+    };
+    // A disk that was wiped had an older journal: of its first segment the third batch, whose number fits, now lies
+    // right behind the new journal's checkpoint.
+    let (mut wiped, _) = journal(&[b"one", b"two", b"stale"]);
+    let old = wiped.read("0000000000000001.wal").expect("three batches");
+    let stale = &old[old.len() - 40..];
+    assert_eq!(stale[..8], 3u64.to_le_bytes());
+    let (mut files, mut wal) = journal(&[b"one"]);
     wal.checkpoint(b"new").expect("queued");
     sync(&mut wal, &mut files);
-    // The block behind the checkpoint once belonged to the old segment and has its second batch, whose number fits.
-    let new = files.read("0000000000000002.wal").expect("the checkpoint");
-    files.write("0000000000000002.wal", new.len() as u64, &old[old.len() - 32..]).expect("written");
+    let end = files.read("0000000000000002.wal").expect("the checkpoint, batch 2").len();
+    files.write("0000000000000002.wal", end as u64, stale).expect("written");
     let (_, recovery) = open(&mut files);
     assert_eq!(bytes(&recovery), [b"new"]);
     assert!(recovery.repaired.is_some());
