@@ -393,7 +393,16 @@ fn examples() -> Vec<(&'static str, Example)> {
         ("Appended", Message::Appended { term: 3, matched: 11, joined: 1 }),
         ("Rejected", Message::Rejected { term: 3, previous: 9, hint: last, joined: 1, beat: None }),
         ("Heard", Message::Heard { term: 3, beat, lease: true }),
-        ("Install", Message::Install { term: 3, snapshot, offset: 16, data: data.clone(), joined: 1 }),
+        (
+            "Install",
+            Message::Install {
+                term: 3,
+                snapshot: snapshot.into(),
+                offset: 16,
+                data: data.clone(),
+                joined: 1,
+            },
+        ),
         ("Installed", Message::Installed { term: 3, snapshot: name, offset: 21, joined: 1 }),
         ("TimeoutNow", Message::TimeoutNow { term: 3, round: 5 }),
         ("RequestRead", Message::RequestRead { term: 3, token: 6 }),
@@ -405,7 +414,7 @@ fn examples() -> Vec<(&'static str, Example)> {
         ("record Identity", identity.clone()),
         ("record HardState", Record::HardState(hard)),
         ("record Append", Record::Append(entries)),
-        ("record Checkpoint", Record::Checkpoint(checkpoint)),
+        ("record Checkpoint", Record::Checkpoint(checkpoint.into())),
     ];
     let text = || Value::Str("é".to_owned());
     let values = [
