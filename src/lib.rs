@@ -24,6 +24,7 @@ pub mod replica;
 pub mod ring;
 pub mod sim;
 pub mod time;
+pub mod wal;
 pub mod wire;
 
 #[cfg(feature = "python")]

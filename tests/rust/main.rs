@@ -10,5 +10,6 @@ mod raft;
 mod replica;
 mod ring;
 mod sim;
+mod wal;
 mod wire;
 mod worlds;
