@@ -537,7 +537,6 @@ fn entries() -> impl Strategy<Value = Entries> {
 fn message() -> impl Strategy<Value = Message> {
     let term = any::<u64>;
     let data = || vec(any::<u8>(), 0..40).prop_map(Bytes::from);
-    let name = || (position(), node()).prop_map(|(last, by)| SnapshotId { last, by });
     prop_oneof![
         (term(), position()).prop_map(|(term, last)| Message::RequestPreVote { term, last }),
         (term(), any::<bool>()).prop_map(|(term, granted)| Message::PreVote { term, granted }),
@@ -563,17 +562,14 @@ fn message() -> impl Strategy<Value = Message> {
         (any::<[u64; 3]>(), snapshot(), data()).prop_map(|([term, offset, joined], snapshot, data)| {
             Message::Install { term, snapshot: snapshot.into(), offset, data, joined }
         }),
-        (any::<[u64; 3]>(), name()).prop_map(|([term, offset, joined], snapshot)| Message::Installed {
-            term,
-            snapshot,
-            offset,
-            joined
+        (any::<[u64; 3]>(), snapshot_name()).prop_map(|([term, offset, joined], snapshot)| {
+            Message::Installed { term, snapshot, offset, joined }
         }),
         any::<[u64; 2]>().prop_map(|[term, round]| Message::TimeoutNow { term, round }),
         any::<[u64; 2]>().prop_map(|[term, token]| Message::RequestRead { term, token }),
         any::<[u64; 3]>().prop_map(|[term, token, index]| Message::Read { term, token, index }),
         any::<[u64; 2]>().prop_map(|[term, last]| Message::Stored { term, last }),
-        (any::<u64>(), snapshot_id()).prop_map(|(term, snapshot)| Message::Superseded { term, snapshot }),
+        (any::<u64>(), snapshot_name()).prop_map(|(term, snapshot)| Message::Superseded { term, snapshot }),
     ]
 }
 
@@ -626,4 +622,8 @@ fn value() -> impl Strategy<Value = Value> {
                 .prop_map(|(name, fields)| Value::Record { name, fields }),
         ]
     })
+}
+
+fn snapshot_name() -> impl Strategy<Value = SnapshotId> {
+    (position(), node()).prop_map(|(last, by)| SnapshotId { last, by })
 }
