@@ -5,6 +5,7 @@ mod balance;
 mod check;
 mod conversations;
 mod entries;
+mod laws;
 mod quorum;
 mod raft;
 mod replica;
