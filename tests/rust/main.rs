@@ -11,6 +11,7 @@ mod raft;
 mod replica;
 mod ring;
 mod sim;
+mod thesis;
 mod wal;
 mod wire;
 mod worlds;
