@@ -216,7 +216,7 @@ mod elections {
     use super::*;
 
     /// §3.4: "it increments its current term and transitions to candidate state. It then votes for itself and issues
-    /// RequestVote RPCs"; what it says is a promise.
+    /// `RequestVote` RPCs"; what it says is a promise.
     #[test]
     fn begin_with_a_vote_for_oneself_in_a_new_term() {
         let mut member = Member::of(3, 1, &[1]);
@@ -330,7 +330,7 @@ mod elections {
 mod replication {
     use super::*;
 
-    /// §3.5: "The leader appends the command to its log as a new entry, then issues AppendEntries RPCs in parallel".
+    /// §3.5: "The leader appends the command to its log as a new entry, then issues `AppendEntries` RPCs in parallel".
     #[test]
     fn sends_before_the_own_disk_has_answered() {
         let mut leader = Member::leading(3, 2, &[1]);
@@ -525,7 +525,7 @@ mod transfers {
         leader
     }
 
-    /// §3.10: "The prior leader stops accepting new client requests", "sends a TimeoutNow request to the target".
+    /// §3.10: "The prior leader stops accepting new client requests", "sends a `TimeoutNow` request to the target".
     #[test]
     fn stop_proposals_and_tell_the_target_to_campaign() {
         let mut leader = ready();
@@ -671,15 +671,15 @@ mod memberships {
         assert_eq!(leader.raft.role(), Role::Follower, "§4.2.2: it steps down once that is committed");
     }
 
-    /// §4.2.3: "if a server receives a RequestVote request within the minimum election timeout of hearing from a current
+    /// §4.2.3: "if a server receives a `RequestVote` request within the minimum election timeout of hearing from a current
     /// leader, it does not update its term or grant its vote".
     #[test]
     fn are_not_disturbed_by_those_that_were_removed() {
         let mut member = Member::of(3, 1, &[1]);
         member.hears(2, beat(1, at(1, 1), 0));
-        member.now = member.now + (ELECTION - Duration::from_millis(1));
+        member.now = member.now + ELECTION * 9 / 10;
         assert_eq!(member.hears(3, request_vote(7, at(1, 1))), nothing());
-        member.now = member.now + Duration::from_millis(2);
+        member.now = member.now + ELECTION / 5;
         assert!(member.hears(3, request_vote(7, at(1, 1))).contains(&"⇒3 Vote term=7 granted".to_owned()));
     }
 
