@@ -11,12 +11,15 @@ use coterie::raft::{
 use coterie::random::Random;
 use coterie::time::Instant;
 
+#[cfg(feature = "mutants")]
+use coterie::raft::Mutant;
+
 use super::{MEMBERS, Subject};
 
 impl Subject for Raft {
     fn fresh(id: NodeId, seed: u64) -> Self {
         let settings = Settings {
-            lease: seed.is_multiple_of(3).then(Lease::default),
+            lease: (seed % 3 == 0).then(Lease::default),
             pre_vote: seed % 4 != 1,
             check_quorum: seed % 5 != 2,
             message_bytes_max: 64,
@@ -27,6 +30,11 @@ impl Subject for Raft {
             pending_max: 20,
             uncommitted_bytes_max: 400,
             entry_bytes_max: 40,
+            #[cfg(feature = "mutants")]
+            mutant: seed
+                .checked_shr(32)
+                .and_then(|place| Mutant::ALL.get((place as usize).checked_sub(1)?))
+                .copied(),
             ..Settings::default()
         };
         Self::new(id, settings).expect("these settings can work")
@@ -100,6 +108,7 @@ impl Subject for Raft {
                 | Message::Vote { granted: true, .. }
                 | Message::Appended { .. }
                 | Message::Stored { .. }
+                | Message::Superseded { .. }
         )
     }
 
@@ -112,6 +121,13 @@ impl Subject for Raft {
             Message::Vote { term, granted: true } => wants(hard.term == *term && hard.vote == Some(to)),
             Message::Appended { term, matched, .. } => wants(hard.term >= *term && last >= *matched),
             Message::Stored { term, last: stored } => wants(hard.term >= *term && last >= *stored),
+            Message::Superseded { snapshot, .. } => {
+                let newest = records.iter().rev().find_map(|record| match record {
+                    Record::Checkpoint(checkpoint) => checkpoint.snapshot.as_ref(),
+                    _ => None,
+                });
+                wants(newest.is_some_and(|newest| newest.id != *snapshot))
+            }
             other => Err(format!("{other} is no promise")),
         }
     }
@@ -286,6 +302,7 @@ fn twist(random: &mut Random, message: &mut Message) {
         | Message::TimeoutNow { term, .. }
         | Message::RequestRead { term, .. }
         | Message::Read { term, .. }
-        | Message::Stored { term, .. } => *term = other,
+        | Message::Stored { term, .. }
+        | Message::Superseded { term, .. } => *term = other,
     }
 }
