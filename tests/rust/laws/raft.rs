@@ -19,7 +19,7 @@ use super::{MEMBERS, Subject};
 impl Subject for Raft {
     fn fresh(id: NodeId, seed: u64) -> Self {
         let settings = Settings {
-            lease: (seed % 3 == 0).then(Lease::default),
+            lease: seed.is_multiple_of(3).then(Lease::default),
             pre_vote: seed % 4 != 1,
             check_quorum: seed % 5 != 2,
             message_bytes_max: 64,
