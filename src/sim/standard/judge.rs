@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::super::host::{Load, Seen, Watch};
+use super::super::host::{Seen, Watch};
 use super::super::trace::of_hash;
 use super::keys::Put;
 use super::{HORIZON, Keys, PROGRESS_BOUND};
