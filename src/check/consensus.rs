@@ -80,8 +80,10 @@ impl Consensus {
     /// `leader` was elected in `term`.
     pub fn elected(&mut self, leader: NodeId, term: u64) -> Result<(), Violation> {
         let member = self.members.entry(leader).or_default();
-        if let Some(&(other, life)) = self.elected.get(&term).filter(|&&other| other != (leader, member.life)) {
-            let lives = if other == leader { format!(" (lives {life} and {})", member.life) } else { String::new() };
+        if let Some(&(other, life)) = self.elected.get(&term).filter(|&&other| other != (leader, member.life))
+        {
+            let lives =
+                if other == leader { format!(" (lives {life} and {})", member.life) } else { String::new() };
             let detail = format!("{other:?} and {leader:?} both lead term {term}{lives}");
             return Err(Violation::new("election safety", detail));
         }
@@ -204,6 +206,15 @@ impl Consensus {
         Ok(())
     }
 
+    /// `member` begins with the state of a snapshot that covers all through `last`, an entry of `term`. Its log may begin
+    /// earlier.
+    pub fn restored(&mut self, member: NodeId, last: u64, term: u64) -> Result<(), Violation> {
+        self.snapshot_chain(member, last, term)?;
+        let state = self.members.entry(member).or_default();
+        state.applied = state.applied.max(last);
+        Ok(())
+    }
+
     /// `member` has dropped its log through `last`, which a snapshot covers.
     pub fn compacted(&mut self, member: NodeId, last: u64, term: u64) -> Result<(), Violation> {
         let chain = self.snapshot_chain(member, last, term)?;
@@ -281,7 +292,9 @@ impl Consensus {
     /// Whoever leads the newest term has what is committed now.
     fn newest_leader_is_complete(&self) -> Result<(), Violation> {
         match self.elected.last_key_value() {
-            Some((&term, &(leader, _))) if self.members.get(&leader).is_some_and(|m| m.leads == Some(term)) => {
+            Some((&term, &(leader, _)))
+                if self.members.get(&leader).is_some_and(|m| m.leads == Some(term)) =>
+            {
                 self.is_complete(leader, term)
             }
             _ => Ok(()),

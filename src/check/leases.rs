@@ -2,7 +2,7 @@
 //! has promised.
 //!
 //! All times are the world's. Clocks differ in speed, and the members allow for that; the judge only accuses where no
-//! clock within [`DRIFT`] excuses.
+//! clock within a tenth of the right speed excuses.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::id::NodeId;
 use crate::time::Instant;
 
 /// A tenth: clocks that differ by more than that in speed are beyond what leases are made for.
-pub const DRIFT: u32 = 10;
+const DRIFT: u32 = 10;
 
 /// Judges leases.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +41,14 @@ impl Leases {
     }
 
     /// `member` promises, in `round` of `term`, to vote for nobody for `length`; it adds `margin` for its clock.
-    pub fn granted(&mut self, member: NodeId, at: Instant, given: (u64, u64), length: Duration, margin: Duration) {
+    pub fn granted(
+        &mut self,
+        member: NodeId,
+        at: Instant,
+        given: (u64, u64),
+        length: Duration,
+        margin: Duration,
+    ) {
         let whole = length + margin;
         let fresh = Granted { given, binds_until: at + length, ends: at + whole + whole / DRIFT };
         let granted = self.granted.entry(member).or_insert(fresh);
