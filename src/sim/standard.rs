@@ -79,7 +79,7 @@ impl Scenario {
         let mut random = Random::new(mix(seed ^ 0x7374_616e_6461_7264));
         let members = 5;
         let mut world = Settings::new(seed, members);
-        let raft = members_of(&mut random);
+        let mut raft = members_of(&mut random);
         world.network.fifo = random.below(2) == 0;
         // Worlds differ in their tempo, too: what one never meets is common in another.
         let ms = Duration::from_millis;
@@ -87,6 +87,11 @@ impl Scenario {
         world.disk.sync = Latency::new(sync / 4, sync);
         let latency = Duration::from_micros(pick(&mut random, [50, 200, 2_000, 10_000]));
         world.network.latency = Latency::new(latency, latency);
+        if sync + latency >= ms(10) {
+            // One entry at a time would be twenty in a second: no progress within the bound for who is behind.
+            raft.message_bytes_max = raft.message_bytes_max.max(64);
+            raft.in_flight_messages_max = raft.in_flight_messages_max.max(4);
+        }
         let mut swarm = Swarm::new(members, HORIZON);
         swarm.interval = ms(pick(&mut random, [500, 1_000, 2_000, 6_000]));
         swarm.length = ms(pick(&mut random, [30, 200, 800, 2_000]));

@@ -9,7 +9,7 @@ use coterie::sim::{Kind, replay};
 fn standard_worlds_hold() {
     let mut faults = [0; Kind::NAMES.len()];
     let (mut steps, mut reads, mut writes) = (0, 0, 0);
-    for seed in 0..20 {
+    for seed in 0..30 {
         let world = standard::run(seed).unwrap_or_else(|failure| panic!("{failure}"));
         steps += world.steps();
         let (read, written, _) = world.watch().history.counts();
@@ -59,30 +59,22 @@ fn speed_of_standard_worlds() {
     );
 }
 
-/// How many worlds it takes to find each planted bug;
-/// `SEEDS=200 MUTANT=Name cargo test --release --features mutants --test rust mutants -- --ignored --nocapture`.
+/// Each planted bug is found within its first worlds. `examples/worlds.rs` measures more ranges.
 #[cfg(feature = "mutants")]
 #[test]
-#[ignore = "a measurement"]
 fn mutants_are_found() {
-    let seeds: u64 = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(200);
-    let wanted = std::env::var("MUTANT").unwrap_or_default();
-    for &mutant in coterie::raft::Mutant::ALL
-        .iter()
-        .filter(|mutant| wanted.contains(&format!("{mutant:?}")) || wanted.is_empty())
-    {
-        let mut found = Vec::new();
-        let mut first = None;
-        for seed in 0..seeds {
+    const LIMIT: u64 = 1_000;
+    let range = |mutant: coterie::raft::Mutant| {
+        (0..LIMIT).find_map(|seed| {
             let mut scenario = Scenario::new(seed);
             scenario.raft.mutant = Some(mutant);
-            if let Err(failure) = standard::run_scenario(scenario) {
-                found.push(seed);
-                first.get_or_insert(failure);
-            }
-        }
-        let first = first.map_or_else(|| "never".to_owned(), |failure| failure.to_string());
-        println!("{mutant:?}: {} of {seeds}; {first}", found.len());
+            standard::run_scenario(scenario).err().map(|failure| (seed + 1, failure.violation.invariant))
+        })
+    };
+    for &mutant in coterie::raft::Mutant::ALL {
+        let (worlds, invariant) =
+            range(mutant).unwrap_or_else(|| panic!("{mutant:?} is not seen in {LIMIT} worlds"));
+        println!("{mutant:?}: seen in world {worlds}: {invariant}");
     }
 }
 
