@@ -325,6 +325,14 @@ impl Raft {
             self.send_append(at, Some(beat), first, out);
             return;
         }
+        if peer.stage == Stage::Replicate {
+            // What is on its way may be lost, and what comes next is compacted: no append will ever be rejected. When
+            // it answers, it gets the snapshot.
+            let peer = &mut self.peers[at];
+            peer.probe(peer.next);
+            peer.stage = Stage::Probe { sent: true };
+        }
+        let peer = &self.peers[at];
         let (term, matched, joined) = (self.hard.term, peer.matched, peer.joined);
         let previous = Position::default();
         let empty = Entries::new();

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use coterie::id::NodeId;
 use coterie::sim::standard::{self, EPILOGUE, HORIZON, Scenario};
-use coterie::sim::{Kind, replay};
+use coterie::sim::{Disk, Fault, Kind, Network, Plan, replay};
 
 #[test]
 fn standard_worlds_hold() {
@@ -23,6 +24,28 @@ fn standard_worlds_hold() {
         println!("{count:>6} {name}");
     }
     assert!(reads > 20_000 && writes > 20_000, "{reads} reads, {writes} writes");
+}
+
+/// The appends on their way to a follower are lost, as many as may be; meanwhile the log behind them is compacted.
+#[test]
+fn a_follower_whose_next_entry_is_compacted_gets_the_snapshot() {
+    for seed in 0..10 {
+        let mut scenario = Scenario::new(seed);
+        let cut = Kind::OneWay { from: Vec::new(), to: vec![NodeId(3)] };
+        scenario.world.faults =
+            Plan::new([Fault::new(Duration::from_secs(3), Duration::from_millis(250), cut)]);
+        (scenario.world.disk, scenario.world.network) = (Disk::default(), Network::default());
+        (scenario.clients.transfers, scenario.clients.changes) = (false, false);
+        scenario.clients.campaigns = false;
+        let raft = &mut scenario.raft;
+        (raft.pre_vote, raft.in_flight_messages_max, raft.message_bytes_max) = (true, 1, 1);
+        (raft.snapshot_log_entries, raft.retained_entries) = (5, 0);
+        let mut world = scenario.build();
+        world.run(Duration::from_secs(5)).unwrap_or_else(|failure| panic!("{failure}"));
+        let commits = world.nodes().map(|node| world.machine(node).expect("nothing crashes").commit());
+        let (least, most) = (commits.clone().min(), commits.max());
+        assert!(least.zip(most).is_some_and(|(least, most)| most - least < 20), "{least:?} {most:?}");
+    }
 }
 
 #[test]
