@@ -371,7 +371,8 @@ impl Member {
             self.log.drain(..(last - self.base) as usize);
         } else {
             self.log.clear();
-            self.acknowledged = self.acknowledged.min(last);
+            // Where the old log began to differ is not known.
+            self.acknowledged = 0;
         }
         (self.base, self.base_term, self.base_chain) = (last, term, chain);
     }
