@@ -92,7 +92,7 @@ impl Leases {
         left: Duration,
         promised: Instant,
     ) -> Result<(), Violation> {
-        let until = at + (left - left / DRIFT);
+        let until = at + left.saturating_sub(left / DRIFT);
         self.counted.insert(leader, (term, until));
         if until > promised {
             let detail = format!(

@@ -248,10 +248,14 @@ impl Kind {
             | Self::FullDisk { node }
             | Self::StalledDisk { node } => *node = at(*node),
             Self::Partition { side: one } | Self::Heal { core: one } => {
-                one.iter_mut().for_each(|node| *node = at(*node));
+                for node in one {
+                    *node = at(*node);
+                }
             }
             Self::OneWay { from: one, to: two } | Self::Bridge { left: one, right: two } => {
-                one.iter_mut().chain(two).for_each(|node| *node = at(*node));
+                for node in one.iter_mut().chain(two) {
+                    *node = at(*node);
+                }
             }
             Self::Drop { on, .. }
             | Self::Duplicate { on, .. }
