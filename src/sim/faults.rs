@@ -129,6 +129,12 @@ pub enum Kind {
         /// Whom.
         core: Vec<NodeId>,
     },
+    /// A bit flips in what its journal had on the disk before the last sync. It shows when the process starts again;
+    /// then it stays down for good. Only in worlds that run [through bytes](super::Bytes).
+    Rot {
+        /// Who.
+        node: NodeId,
+    },
 }
 
 /// Directed links.
@@ -152,7 +158,7 @@ impl Links {
 
 impl Kind {
     /// The names of all kinds, by [`Kind::number`].
-    pub const NAMES: [&'static str; 18] = [
+    pub const NAMES: [&'static str; 19] = [
         "partition",
         "one-way partition",
         "bridge",
@@ -171,6 +177,7 @@ impl Kind {
         "full disk",
         "stalled disk",
         "heal",
+        "rot",
     ];
 
     /// Its number among the kinds.
@@ -194,6 +201,7 @@ impl Kind {
             Self::FullDisk { .. } => 15,
             Self::StalledDisk { .. } => 16,
             Self::Heal { .. } => 17,
+            Self::Rot { .. } => 18,
         }
     }
 
@@ -213,7 +221,8 @@ impl Kind {
             | Self::SlowDisk { node, .. }
             | Self::FailSync { node }
             | Self::FullDisk { node }
-            | Self::StalledDisk { node } => Some(*node),
+            | Self::StalledDisk { node }
+            | Self::Rot { node } => Some(*node),
             _ => None,
         }
     }
@@ -310,6 +319,8 @@ pub struct Swarm {
 
 /// The number of [`Kind::Crash`].
 const CRASH: u64 = Kind::Crash { node: NodeId(0) }.number() as u64;
+/// The number of the last kind that [`Swarm::draw`] draws.
+const LAST_DRAWN: u64 = Kind::StalledDisk { node: NodeId(0) }.number() as u64;
 
 impl Swarm {
     /// For `members` processes, over `horizon`.
@@ -330,7 +341,7 @@ impl Swarm {
     pub fn draw(&self, seed: u64) -> Plan {
         let mut root = Random::new(seed);
         let mut plan = Plan::none();
-        for kind in 0..Kind::NAMES.len() as u64 - 1 {
+        for kind in 0..=LAST_DRAWN {
             // One stream a kind: turning one off does not shift the next.
             let mut random = root.split();
             if random.unit() < self.share {

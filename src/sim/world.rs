@@ -118,6 +118,8 @@ enum Stream {
     Clock,
     Phase,
     Fault,
+    Journal,
+    Recovery,
 }
 
 fn stream(seed: u64, stream: Stream, key: u64) -> Random {
@@ -132,7 +134,7 @@ fn process<P: Protocol, H: Host<P>, M: Medium<P>, I>(seed: u64, index: u64) -> P
         alive: None,
         host_disk: H::Disk::default(),
         alarms: Alarms::new(),
-        journal: M::Journal::default(),
+        journal: M::journal(stream(seed, Stream::Journal, index).word()),
         disk: DiskState::new(stream(seed, Stream::Disk, index)),
         promises: VecDeque::new(),
         applied: 0,
@@ -143,6 +145,7 @@ fn process<P: Protocol, H: Host<P>, M: Medium<P>, I>(seed: u64, index: u64) -> P
         downs: 0,
         doomed: None,
         healed: false,
+        damaged: false,
     }
 }
 

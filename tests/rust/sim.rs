@@ -1,6 +1,6 @@
 //! Worlds keep their own promises.
 
-mod toys;
+pub(crate) mod toys;
 
 use std::time::Duration;
 
