@@ -28,7 +28,7 @@ fn keepers(settings: Settings) -> World<Keeper> {
     World::new(settings, move |id| Keeper::new(id, members))
 }
 
-fn swarm(seed: u64, members: u64) -> Settings {
+pub(crate) fn swarm(seed: u64, members: u64) -> Settings {
     let mut settings = Settings::new(seed, members);
     let mut swarm = Swarm::new(members, ms(2_000));
     swarm.interval = ms(200);
@@ -108,11 +108,11 @@ fn a_leak_is_named_by_its_first_step() {
 /// Holds worlds to the durability law: a promise leaves only when the records before it are durable, in order, and
 /// whatever a promise that left has said is there in the next life.
 #[derive(Default)]
-struct Durable {
+pub(crate) struct Durable {
     /// By process: what was told in promises that left.
     told: Vec<u64>,
-    promised: u64,
-    lives: u64,
+    pub(crate) promised: u64,
+    pub(crate) lives: u64,
 }
 
 impl Watch<Keeper, Deaf> for Durable {
