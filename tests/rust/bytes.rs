@@ -383,3 +383,23 @@ fn rot_spares_the_core() {
         }
     }
 }
+
+/// Runs one world again and prints how it ends; `SEED=7 cargo test --test rust bytes::one_world -- --ignored --nocapture`.
+#[test]
+#[ignore = "for one who looks into a failure"]
+fn one_world() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse().ok());
+    let mut scenario = Scenario::through_bytes(number("SEED").unwrap_or(0));
+    println!("{:?}\n{:?}", scenario.clients, scenario.raft);
+    for fault in &scenario.world.faults.faults {
+        println!("{fault:?}");
+    }
+    scenario.world.record = true;
+    let mut world: Standard<Bytes> = scenario.build_over();
+    let verdict = standard::finish(&mut world);
+    let rows = number("ROWS").unwrap_or(200) as usize;
+    for row in world.trace().rows().rev().take(rows).collect::<Vec<_>>().into_iter().rev() {
+        println!("{row}");
+    }
+    println!("{verdict:?}\n{:?}", world.statistics());
+}
