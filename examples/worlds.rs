@@ -17,7 +17,7 @@ use coterie::sim::standard::{EPILOGUE, HORIZON, Scenario, finish};
 use coterie::sim::{Bytes, Kind, Medium, Values};
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 struct Options {
@@ -201,6 +201,7 @@ fn mutants(options: &Options, which: &str) -> bool {
 #[cfg(feature = "mutants")]
 fn hunt(options: &Options, mutant: coterie::raft::Mutant) -> (Vec<u64>, String) {
     use std::collections::BTreeMap;
+    use std::sync::atomic::AtomicBool;
 
     let counts = Mutex::new(Vec::new());
     let names = Mutex::new(BTreeMap::<&'static str, u64>::new());

@@ -123,16 +123,12 @@ where
             Some(word) => fail(sync, &mut self.files, word),
             None => sync.run(&mut self.files),
         };
-        match wal.end_sync(outcome) {
-            Ok(durable) => {
-                self.witness.confirm(durable);
-                Ok(durable)
-            }
-            Err(_) => {
-                self.failed = true;
-                Err(Failed)
-            }
-        }
+        let durable = wal.end_sync(outcome).map_err(|_| {
+            self.failed = true;
+            Failed
+        })?;
+        self.witness.confirm(durable);
+        Ok(durable)
     }
 
     fn crash(&mut self, random: &mut Random) {
