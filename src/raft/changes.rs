@@ -116,6 +116,16 @@ impl Raft {
         }
     }
 
+    /// A beat while the target has been told to campaign: it may not have heard. The round stays, because the votes
+    /// may break the leases of no later one. Answers whether there is such a transfer.
+    pub(super) fn tell_target_again(&self, out: &mut Outbox<Self>) -> bool {
+        let told = self.transfer.filter(|transfer| transfer.told);
+        if let Some(transfer) = told {
+            out.send(transfer.to, Message::TimeoutNow { term: self.hard.term, round: self.round });
+        }
+        told.is_some()
+    }
+
     /// The target did not take over in time: lead on. What it was told may yet reach it.
     pub(super) fn transfer_expired(&mut self, out: &mut Outbox<Self>) {
         if let Some(id) = self.handed_over.take() {

@@ -293,6 +293,11 @@ impl Raft {
             out.send(from, Message::Vote { term, granted });
             return;
         }
+        if self.role != Role::Follower {
+            // Answers to its own question do not count any more: it has chosen.
+            self.role = Role::Follower;
+            self.votes.clear();
+        }
         self.vote_for(from);
         self.write_down(out);
         if mutant!(self, VoteBeforeItsRecord) {

@@ -299,7 +299,9 @@ impl Raft {
     /// Tells all members that it is there, and asks whether they still follow.
     pub(super) fn beat(&mut self, out: &mut Outbox<Self>) {
         self.set(Timer::Heartbeat, self.now + self.settings.heartbeat_interval, out);
-        self.round += 1;
+        if !self.tell_target_again(out) {
+            self.round += 1;
+        }
         for at in 0..self.peers.len() {
             self.snapshot_waits(at, out);
         }
@@ -372,13 +374,16 @@ impl Raft {
         let Some(at) = self.peer_at(from) else { return };
         let peer = &self.peers[at];
         let stale = match peer.stage {
-            Stage::Replicate => previous <= peer.matched || previous >= peer.next,
+            Stage::Replicate => previous < peer.matched || previous >= peer.next,
             Stage::Probe { .. } => previous + 1 != peer.next,
             Stage::Snapshot { .. } => true,
         };
         if peer.joined != joined || stale {
             return;
         }
+        // It has lost what it had promised (a disk that rots in its last batch): what counts is what it has now.
+        let peer = &mut self.peers[at];
+        peer.matched = peer.matched.min(hint.index);
         // Neither log agrees with the other above what both say, so whole terms are skipped at once.
         let agreement = self.log.agreement(hint.index.min(previous.saturating_sub(1)), hint.term);
         let next = agreement.map_or_else(|| self.log.base().index, |position| position.index + 1);
@@ -498,12 +503,14 @@ impl Raft {
         }
     }
 
-    /// The voter that has most of the log.
+    /// The voter that is there and has most of the log.
     pub(super) fn best_successor(&self) -> Option<NodeId> {
         let membership = self.membership();
         let candidates =
             self.peers.iter().filter(|peer| membership.weight(peer.id).is_some_and(|weight| weight > 0));
-        candidates.max_by_key(|peer| (peer.matched, std::cmp::Reverse(peer.id))).map(|peer| peer.id)
+        candidates
+            .max_by_key(|peer| (peer.active, peer.matched, std::cmp::Reverse(peer.id)))
+            .map(|peer| peer.id)
     }
 }
 

@@ -117,6 +117,16 @@ impl Log {
         self.base = base;
     }
 
+    /// The index after which the entries through `through` weigh no more than `bytes`, run by run.
+    pub(super) fn within(&self, through: Index, bytes: usize) -> Index {
+        let mut left = bytes;
+        for run in self.runs.iter().rev().skip_while(|run| run.first > through) {
+            let Some(rest) = left.checked_sub(run.bytes()) else { return run.last().min(through) };
+            left = rest;
+        }
+        self.base.index
+    }
+
     /// The entries from `from` through `through`, as many as fit into `bytes`; one at least, when there is one.
     pub(super) fn entries(&self, from: Index, through: Index, bytes: usize) -> Entries {
         let mut entries = Entries::new();

@@ -11,9 +11,9 @@ use super::progress::Progress;
 use super::reads::{FollowerReads, LeaderRead, LocalRead};
 use super::snapshots::Installing;
 use super::{
-    Answer, Batch, Change, Checkpoint, Entries, Error, Event, HardState, Index, InvalidSetting, Membership,
-    Message, Payload, Position, Record, Request, Role, Round, Run, Settings, Snapshot, SnapshotId, Term,
-    Timer,
+    Answer, Batch, Change, Checkpoint, Entries, Error, Event, HardState, Index, InvalidSetting, MEMBERS_MAX,
+    Membership, Message, Payload, Position, Record, Request, Role, Round, Run, Settings, Snapshot,
+    SnapshotId, Term, Timer,
 };
 use crate::id::{NodeId, RequestId};
 use crate::protocol::{Effect, Link, Outbox, Promises, Protocol};
@@ -22,6 +22,9 @@ use crate::time::Instant;
 
 /// No honest term or index comes near: a peer that says so talks nonsense.
 const BEYOND: u64 = 1 << 62;
+
+/// After so long an application that was asked for a snapshot is asked again.
+const SNAPSHOT_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A member of a Raft.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,9 +53,9 @@ pub struct Raft {
     pub(super) commit: Index,
     /// Up to where the application was handed what is committed.
     pub(super) handed: Index,
-    /// Bytes of entries handed over since a snapshot was last asked for.
+    /// Bytes of the entries handed over that no snapshot holds.
     handed_bytes: usize,
-    snapshot_wanted: bool,
+    snapshot_asked: Option<Instant>,
 
     /// When each timer shall fire, and when the driver's alarm for it rings: earlier, when it was put off since.
     due: [Instant; TIMERS],
@@ -154,7 +157,7 @@ impl Raft {
             commit: 0,
             handed: 0,
             handed_bytes: 0,
-            snapshot_wanted: false,
+            snapshot_asked: None,
             due: [Instant::NEVER; TIMERS],
             alarm: [Instant::NEVER; TIMERS],
             heard: None,
@@ -522,7 +525,6 @@ impl Raft {
         }
         if self.leader != leader {
             self.forwarded_reads.forward_again(&mut self.local_reads);
-            self.installing = None;
         }
         // A candidate that nobody votes for must not put off those who would win.
         let waits = self.role == Role::Follower && leader.is_none();
@@ -663,7 +665,9 @@ impl Raft {
     fn bootstrap(&mut self, id: RequestId, membership: Membership, out: &mut Outbox<Self>) {
         let fresh =
             self.hard.term == 0 && self.log.last() == Position::default() && self.membership().is_empty();
-        if !fresh || membership.is_joint() || membership.weight_max() == 0 {
+        let sensible =
+            !membership.is_joint() && membership.weight_max() > 0 && membership.len() <= MEMBERS_MAX;
+        if !fresh || !sensible {
             out.answer(id, Err(Error::Bootstrapped));
             return;
         }
@@ -689,19 +693,27 @@ impl Raft {
             out.notify(Event::Committed(entries));
             self.answer_decided(out);
         }
+        let commit = self.commit;
+        self.give_up_installing(|arriving| arriving.last.index <= commit, out);
+        self.ask_for_snapshot(out);
+    }
+
+    fn ask_for_snapshot(&mut self, out: &mut Outbox<Self>) {
         let snapshotted = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.id.last.index);
         let long = self.handed_bytes >= self.settings.snapshot_log_bytes
             || self.handed - snapshotted >= self.settings.snapshot_log_entries;
-        if long && !self.snapshot_wanted {
-            self.snapshot_wanted = true;
+        // An application that could not make one has no way to say so: it is asked again after a while.
+        let asked = self.snapshot_asked.is_some_and(|asked| self.now < asked + SNAPSHOT_PATIENCE);
+        if long && !asked {
+            self.snapshot_asked = Some(self.now);
             out.notify(Event::MakeSnapshot);
         }
     }
 
-    /// A snapshot stands for the log now.
-    pub(super) const fn snapshot_made(&mut self) {
-        self.snapshot_wanted = false;
-        self.handed_bytes = 0;
+    /// A snapshot stands for the log through `last` now.
+    pub(super) fn snapshot_made(&mut self, last: Index) {
+        self.snapshot_asked = None;
+        self.handed_bytes = self.log.entries(last + 1, self.handed, usize::MAX).bytes();
     }
 
     /// Lets `timer` fire at `at`. An alarm that rings earlier anyway is left alone and put off when it rings: a

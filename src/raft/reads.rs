@@ -123,8 +123,10 @@ impl Raft {
 
     /// A follower's reads. A group that is asked about twice is answered twice.
     pub(super) fn peer_reads(&mut self, from: NodeId, token: ReadToken) {
-        if self.reads.len() < self.settings.pending_max {
-            self.gather_read(Asker::Peer(from, token));
+        let asker = Asker::Peer(from, token);
+        let waits = self.reads.iter().any(|read| read.asker == asker);
+        if !waits && self.reads.len() < self.settings.pending_max {
+            self.gather_read(asker);
         }
     }
 
@@ -142,7 +144,9 @@ impl Raft {
 
     /// Begins a round for the reads that came since the last. Answers whether there are any.
     pub(super) fn begin_read_round(&mut self) -> bool {
-        if self.reads.back().is_none_or(|read| read.round.is_some()) {
+        // A round in the middle of a transfer would renew leases that the votes for its target must break.
+        let handing_over = self.transfer.is_some_and(|transfer| transfer.told);
+        if handing_over || self.reads.back().is_none_or(|read| read.round.is_some()) {
             return false;
         }
         self.round += 1;

@@ -98,6 +98,8 @@ pub struct InvalidSetting {
     pub complaint: &'static str,
 }
 
+const GIBIBYTE: usize = 1 << 30;
+
 impl Settings {
     /// Refuses what cannot work.
     pub fn check(&self) -> Result<(), InvalidSetting> {
@@ -133,6 +135,12 @@ impl Settings {
         }
         if self.snapshot_log_entries == 0 {
             return complain("snapshot_log_entries", "must be positive");
+        }
+        if self.log_bytes_max > GIBIBYTE {
+            return complain(
+                "log_bytes_max",
+                "must not exceed 1 GiB: a checkpoint holds the log as one record",
+            );
         }
         if self.entry_bytes_max > u32::MAX as usize / 4 {
             return complain("entry_bytes_max", "must be below 1 GiB");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::log::Log;
 use super::machine::Raft;
-use super::progress::Stage;
+use super::progress::{Progress, Stage};
 use super::{Answer, Checkpoint, Error, Event, Index, Message, Record, Role, Snapshot, SnapshotId};
 use crate::id::{NodeId, RequestId};
 use crate::protocol::Outbox;
@@ -38,8 +38,8 @@ impl Raft {
         let membership = self.membership_at(last);
         let snapshot = Snapshot { id: SnapshotId { last: position, by: self.id }, membership, length };
         let old = self.snapshot.replace(Arc::new(snapshot));
-        self.snapshot_made();
-        let retained = last.saturating_sub(self.settings.retained_entries).max(self.log.base().index);
+        self.snapshot_made(last);
+        let retained = self.retained(last);
         self.log.compact(retained);
         while self.memberships.get(1).is_some_and(|(index, _)| *index <= retained) {
             self.memberships.pop_front();
@@ -48,6 +48,23 @@ impl Raft {
         self.older_snapshots.extend(old);
         self.discard_unused(out);
         out.answer(id, Ok(Answer::Done));
+    }
+
+    /// The entry after which the log stays, behind a snapshot through `last`: for followers that are a little late, in
+    /// entries and in bytes; and as long as there is room for those that are getting an older snapshot, or they would
+    /// need another one when they have it.
+    fn retained(&self, last: Index) -> Index {
+        let settings = &self.settings;
+        let entries = last.saturating_sub(settings.retained_entries);
+        let bytes = settings.snapshot_log_bytes.min(settings.log_bytes_max / 4);
+        let late = entries.max(self.log.within(last, bytes));
+        let getting = |peer: &Progress| match peer.stage {
+            Stage::Snapshot { snapshot, .. } if peer.active => Some(snapshot.last.index),
+            _ => None,
+        };
+        let has_room = self.log.bytes() < settings.log_bytes_max / 2;
+        let older = self.peers.iter().filter_map(getting).min().filter(|_| has_room);
+        late.min(older.unwrap_or(late)).max(self.log.base().index)
     }
 
     /// The membership that was effective at `index`, and the entry that set it.
@@ -185,6 +202,8 @@ impl Raft {
         out: &mut Outbox<Self>,
     ) {
         let last = snapshot.id.last;
+        // Parts of another one are of no use any more.
+        self.give_up_installing(|arriving| arriving != snapshot.id, out);
         if last.index <= self.commit {
             self.acknowledge = Some((self.commit, joined));
         } else if self.log.term_at(last.index) == Some(last.term) {
@@ -194,6 +213,17 @@ impl Raft {
         } else {
             self.installing = Some(Installing { snapshot: Arc::clone(&snapshot), joined });
             out.notify(Event::Write { snapshot, offset, data });
+        }
+    }
+
+    /// Lets the application drop the parts of a snapshot that nobody waits for.
+    pub(super) fn give_up_installing(&mut self, vain: impl Fn(SnapshotId) -> bool, out: &mut Outbox<Self>) {
+        let id = self.installing.as_ref().map(|installing| installing.snapshot.id).filter(|id| vain(*id));
+        if let Some(id) = id {
+            self.installing = None;
+            if self.known_snapshot(id).is_none() {
+                out.notify(Event::Discard(id));
+            }
         }
     }
 
@@ -246,7 +276,7 @@ impl Raft {
         self.acknowledge = Some((last.index, joined));
         let old = self.snapshot.replace(Arc::clone(&snapshot));
         self.older_snapshots.extend(old);
-        self.snapshot_made();
+        self.snapshot_made(last.index);
         self.checkpoint(out);
         out.notify(Event::Install(snapshot));
         self.discard_unused(out);

@@ -320,7 +320,7 @@ impl Replica {
     }
 
     fn take_query(&mut self, now: Instant, query: Query, consistency: Consistency, out: &mut Outbox<Self>) {
-        if let Err(error) = self.may_take(now, 0, query.deadline) {
+        if let Err(error) = self.may_take(now, query.bytes.len(), query.deadline) {
             out.answer(query.id, Err(error));
             return;
         }

@@ -95,7 +95,10 @@ impl<S: StateMachine> Application<Replica> for Machine<S> {
                 self.shelf.discard_before(snapshot.id.last);
                 self.become_snapshot(&snapshot)
             }
-            Event::Install(snapshot) => self.become_snapshot(&snapshot),
+            Event::Install(snapshot) => {
+                self.shelf.discard_parts_before(snapshot.id.last);
+                self.become_snapshot(&snapshot)
+            }
             Event::MakeSnapshot => self.make_snapshot(),
             Event::Read { snapshot, offset, length, to } => {
                 let data = self.shelf.read(snapshot, offset, length);

@@ -268,7 +268,9 @@ impl Session {
         let (last_used, answered_below) = (input.u64()?, input.u64()?);
         let mut results: VecDeque<Kept> = VecDeque::new();
         for _ in 0..input.count(2 * u64::SIZE_MIN + Bytes::SIZE_MIN)? {
-            let kept = Kept { sequence: input.u64()?, index: input.u64()?, result: input.range()? };
+            let (sequence, index, result) = (input.u64()?, input.u64()?, input.range()?);
+            // Copied: a slice would keep the whole snapshot in memory.
+            let kept = Kept { sequence, index, result: Bytes::copy_from_slice(&result) };
             if results.back().is_some_and(|last| last.sequence >= kept.sequence) {
                 return Err(input.malformed("results in the order of their sequence before this"));
             }

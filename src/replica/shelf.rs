@@ -72,6 +72,11 @@ impl Shelf {
         self.arriving.retain(|id, _| id.last >= last);
     }
 
+    /// Forgets the parts of those that cover less than the entry at `last`.
+    pub fn discard_parts_before(&mut self, last: Position) {
+        self.arriving.retain(|id, _| id.last >= last);
+    }
+
     /// The names of those that are whole.
     pub fn names(&self) -> impl Iterator<Item = SnapshotId> {
         self.finished.keys().copied()

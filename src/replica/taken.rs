@@ -40,10 +40,11 @@ impl Taken {
         if term > self.term {
             *self = Self { term, ranges: BTreeMap::new() };
         }
+        // What is settled makes one range of many, so it comes before the bound.
+        self.cover(from, life, settled);
         if self.ranges.len() >= RANGES_MAX {
             return false;
         }
-        self.cover(from, life, settled);
         let end = first + count;
         let last = self.ranges.range(..(from, end)).next_back();
         if last.is_some_and(|((who, _), known)| *who == from && *known > first) {

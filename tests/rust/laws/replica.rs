@@ -58,9 +58,12 @@ impl Subject for Replica {
                 let last = entries.last()?.index;
                 let outcomes = entries.runs().iter().flat_map(|run| {
                     let commands = matches!(run.payload, Payload::Commands(_));
-                    (run.first..=run.last()).map(move |index| match commands {
-                        true => Outcome::Result { index, result: "applied".into() },
-                        false => Outcome::Nothing,
+                    (run.first..=run.last()).map(move |index| {
+                        if commands {
+                            Outcome::Result { index, result: "applied".into() }
+                        } else {
+                            Outcome::Nothing
+                        }
                     })
                 });
                 Request::Applied { through: last, outcomes: outcomes.filter(|_| *wanted).collect() }
