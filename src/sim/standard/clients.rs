@@ -52,11 +52,11 @@ impl Clients {
     }
 
     fn ask(&mut self, number: u64, asks: &mut Asks<'_, Raft>) {
+        // Haste is part of what goes wrong: it ends, too, as do obstinacy and a lack of writes, which alone are progress.
+        let calm = self.is_calm(asks.now());
         let client = &mut self.each[number as usize];
         let drawn = NodeId(1 + client.random.below(self.members));
         let node = client.leader.filter(|_| client.random.below(10) > 0).unwrap_or(drawn);
-        // Haste is part of what goes wrong: it ends, too, as do obstinacy and a lack of writes, which alone are progress.
-        let calm = self.is_calm(asks.now());
         let timeout = if calm { self.workload.timeout.max(PATIENCE) } else { self.workload.timeout };
         let deadline = asks.clock(node) + timeout;
         let key = client.random.below(self.workload.keys);
