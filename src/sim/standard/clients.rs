@@ -52,15 +52,16 @@ impl Clients {
     }
 
     fn ask(&mut self, number: u64, asks: &mut Asks<'_, Raft>) {
+        // Haste is part of what goes wrong: it ends, too, as do obstinacy and a lack of writes, which alone are progress.
+        let calm = self.is_calm(asks.now());
         let client = &mut self.each[number as usize];
         let drawn = NodeId(1 + client.random.below(self.members));
         let node = client.leader.filter(|_| client.random.below(10) > 0).unwrap_or(drawn);
-        let calm = asks.now().since(Instant::ZERO) >= self.workload.until;
-        // Haste is part of what goes wrong: it ends, too.
         let timeout = if calm { self.workload.timeout.max(PATIENCE) } else { self.workload.timeout };
         let deadline = asks.clock(node) + timeout;
         let key = client.random.below(self.workload.keys);
-        let request = if client.random.below(1_000) < self.workload.reads {
+        let reads = if calm { self.workload.reads.min(500) } else { self.workload.reads };
+        let request = if client.random.below(1_000) < reads {
             Request::Read { lease: self.lease && client.random.below(2) == 0, deadline }
         } else {
             self.operations += 1;
@@ -75,6 +76,10 @@ impl Clients {
         asks.wake_at(asks.now() + timeout * 2, TIMEOUT | number << CLIENT_SHIFT | id.0);
     }
 
+    fn is_calm(&self, now: Instant) -> bool {
+        now.since(Instant::ZERO) >= self.workload.until
+    }
+
     fn next(&mut self, number: u64, soon: bool, asks: &mut Asks<'_, Raft>) {
         let client = &mut self.each[number as usize];
         client.waits = None;
@@ -86,7 +91,7 @@ impl Clients {
 
     /// Moves leadership, or changes the membership, or lets a member campaign.
     fn operate(&mut self, asks: &mut Asks<'_, Raft>) {
-        if asks.now().since(Instant::ZERO) > self.workload.until {
+        if self.is_calm(asks.now()) {
             return;
         }
         let wait = self.workload.operations.as_nanos() as u64 * 2;
@@ -140,8 +145,9 @@ impl Load<Raft> for Clients {
             let number = (token & !TIMEOUT) >> CLIENT_SHIFT;
             let id = RequestId(token & ((1 << CLIENT_SHIFT) - 1));
             if self.each[number as usize].waits == Some(id) {
+                let calm = self.is_calm(asks.now());
                 let client = &mut self.each[number as usize];
-                let stays = number < self.workload.stubborn && client.random.below(8) > 0;
+                let stays = !calm && number < self.workload.stubborn && client.random.below(8) > 0;
                 client.leader = client.leader.filter(|_| stays);
                 self.next(number, true, asks);
             }
