@@ -22,8 +22,8 @@ pub struct Memory {
     /// What was done to the names since the folder was last synced: made, or removed.
     renamings: Vec<(String, Option<FileId>)>,
     born: u64,
-    /// The file whose last write is the newest of all.
-    latest: Option<FileId>,
+    /// The files that were written, the newest write last: when a torn one is removed, the one before it counts.
+    latest: Vec<FileId>,
     preallocates: bool,
     capacity: Option<u64>,
     failing: BTreeSet<Action>,
@@ -41,8 +41,8 @@ struct File {
     bytes: Vec<u8>,
     /// What was done since the last sync.
     pending: Vec<Change>,
-    /// How much was durable before the last write became so.
-    settled: usize,
+    /// How much was durable before each write became so: when the last one is cut off, the one before it counts.
+    settled: Vec<usize>,
     /// Reserved bytes, which read as zeros.
     room: usize,
 }
@@ -71,8 +71,8 @@ impl Memory {
         for (id, file) in &mut self.files {
             let settled = file.durable.len();
             if file.lose(&mut below) {
-                file.settled = settled;
-                self.latest = Some(*id);
+                file.settled.push(settled);
+                wrote(&mut self.latest, *id);
             }
         }
         for (name, file) in std::mem::take(&mut self.renamings) {
@@ -86,15 +86,15 @@ impl Memory {
     }
 
     /// Flips a bit of what was durable before the last sync. (A flip in the last synced batch cannot be told from a
-    /// tear.) Returns the file and the offset, or `None` when there is nothing yet.
+    /// tear; after a repair, that is the last one which is left.) Returns the file and the offset, or `None` when there is nothing yet.
     pub fn rot(&mut self, mut below: impl FnMut(u64) -> u64) -> Option<(String, u64)> {
+        let latest = self.latest.iter().rev().find(|id| self.durable.values().any(|named| named == *id));
         let settled: Vec<(String, usize)> = self
             .durable
             .iter()
             .map(|(name, id)| {
                 let file = &self.files[id];
-                let latest = self.latest == Some(*id);
-                (name.clone(), if latest { file.settled.min(file.durable.len()) } else { file.durable.len() })
+                (name.clone(), if latest == Some(id) { file.settled() } else { file.durable.len() })
             })
             .collect();
         let all: usize = settled.iter().map(|(_, length)| length).sum();
@@ -179,6 +179,7 @@ impl Memory {
         let named: BTreeSet<FileId> =
             self.names.values().chain(self.durable.values()).copied().chain(renamed).collect();
         self.files.retain(|id, _| named.contains(id));
+        self.latest.retain(|id| named.contains(id));
     }
 }
 
@@ -239,8 +240,10 @@ impl Files for Memory {
             change.apply(&mut found.durable);
         }
         if written {
-            found.settled = settled;
-            self.latest = id;
+            found.settled.push(settled);
+            if let Some(id) = id {
+                wrote(&mut self.latest, id);
+            }
         }
         Ok(())
     }
@@ -266,6 +269,11 @@ impl Files for Memory {
 impl File {
     fn length(&self) -> usize {
         self.bytes.len().max(self.room)
+    }
+
+    /// Where the last write that is still there begins.
+    fn settled(&self) -> usize {
+        self.settled.iter().rev().copied().find(|at| *at < self.durable.len()).unwrap_or(0)
     }
 
     fn change(&mut self, change: Change) {
@@ -316,6 +324,11 @@ impl Change {
             Self::Truncate(length) => to.truncate(*length),
         }
     }
+}
+
+fn wrote(latest: &mut Vec<FileId>, id: FileId) {
+    latest.retain(|other| *other != id);
+    latest.push(id);
 }
 
 /// Writes a drawn half of the sectors that `bytes` fall into.

@@ -222,6 +222,26 @@ fn rot_is_noticed_at_the_next_start() {
     assert_eq!((noticed, harmless), (400, 0));
 }
 
+/// Standard world 5450: a torn batch was cut off, and then the batch before it was taken for one that may rot.
+#[test]
+fn rot_spares_the_last_batch_that_a_repair_has_left() {
+    for seed in 0..2_000 {
+        let mut numbers = Numbers::new(seed);
+        for batch in 1..=3 {
+            numbers.sync(batch);
+        }
+        numbers.append(40);
+        numbers.begin();
+        numbers.crash();
+        numbers.recover().unwrap_or_else(|damage| panic!("seed {seed}: {damage}"));
+        Journal::<Keeper>::rot(&mut numbers.journal, &mut numbers.random);
+        numbers.crash();
+        if let Err(Damage::Missed(violation)) = numbers.recover() {
+            panic!("seed {seed}: {violation}");
+        }
+    }
+}
+
 #[test]
 fn what_was_durable_and_is_gone_without_a_word_is_a_violation() {
     let mut numbers = Numbers::new(8);
