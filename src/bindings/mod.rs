@@ -9,9 +9,12 @@
 )]
 
 mod balance;
+mod effects;
 mod errors;
 mod guard;
+mod raft;
 mod ring;
+mod words;
 
 use pyo3::prelude::*;
 
@@ -20,6 +23,8 @@ use pyo3::prelude::*;
 mod _coterie {
     #[pymodule_export]
     use super::balance::{Balancer, Lease};
+    #[pymodule_export]
+    use super::raft::{RaftNode, raft_begin, raft_line};
     #[pymodule_export]
     use super::ring::PyRing;
     #[pymodule_export]

@@ -146,7 +146,8 @@ impl Fabric {
 
     /// A duration of the undisturbed network.
     pub(super) fn latency(&self, word: u64) -> u64 {
-        self.quantiles.draw(self.links.first().map_or(Latency::fixed(Duration::ZERO).into(), |link| link.latency), word)
+        self.quantiles
+            .draw(self.links.first().map_or(Latency::fixed(Duration::ZERO).into(), |link| link.latency), word)
     }
 
     pub(super) const fn quantiles(&self) -> &Quantiles {

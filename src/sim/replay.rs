@@ -40,11 +40,7 @@ where
         let (more, also) = (one.step_within(length), two.step_within(length));
         if one.digest() != two.digest() || more != also {
             let last = |world: &World<P, H, W, L, M>| world.trace().rows().next_back().cloned().map(Box::new);
-            return Err(Divergence {
-                step: one.steps().min(two.steps()),
-                one: last(&one),
-                two: last(&two),
-            });
+            return Err(Divergence { step: one.steps().min(two.steps()), one: last(&one), two: last(&two) });
         }
         if !more {
             return Ok(one.digest());

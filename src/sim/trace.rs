@@ -208,7 +208,13 @@ impl Verb {
     pub const fn is_input(self) -> bool {
         matches!(
             self,
-            Self::Start | Self::Receive | Self::Expire | Self::Request | Self::Link | Self::Synced | Self::Crash
+            Self::Start
+                | Self::Receive
+                | Self::Expire
+                | Self::Request
+                | Self::Link
+                | Self::Synced
+                | Self::Crash
         )
     }
 }

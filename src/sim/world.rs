@@ -229,7 +229,11 @@ where
     }
 
     /// Runs until `done`, for at most this long; tells whether it was done. Stops when something is violated.
-    pub fn run_until(&mut self, limit: Duration, mut done: impl FnMut(&Self) -> bool) -> Result<bool, Failure> {
+    pub fn run_until(
+        &mut self,
+        limit: Duration,
+        mut done: impl FnMut(&Self) -> bool,
+    ) -> Result<bool, Failure> {
         let end = self.now.saturating_add(nanos(limit));
         while self.failure.is_none() {
             if done(self) {
@@ -276,9 +280,13 @@ where
     /// Adds a fault; one that should have begun begins now.
     pub fn inject(&mut self, fault: Fault) {
         let place = self.plan.faults.len() as u32;
-        self.queue.push(fault.start.as_nanos().max(self.now), Cell { node: WORLD, pending: Pending::Begin(place) });
+        self.queue
+            .push(fault.start.as_nanos().max(self.now), Cell { node: WORLD, pending: Pending::Begin(place) });
         if fault.end() < Instant::NEVER {
-            self.queue.push(fault.end().as_nanos().max(self.now), Cell { node: WORLD, pending: Pending::End(place) });
+            self.queue.push(
+                fault.end().as_nanos().max(self.now),
+                Cell { node: WORLD, pending: Pending::End(place) },
+            );
         }
         self.plan.push(fault);
     }
@@ -315,7 +323,8 @@ where
     pub fn heal(&mut self) {
         for place in 0..self.plan.faults.len() {
             let fault = &mut self.plan.faults[place];
-            let parts = matches!(fault.kind, Kind::Partition { .. } | Kind::OneWay { .. } | Kind::Bridge { .. });
+            let parts =
+                matches!(fault.kind, Kind::Partition { .. } | Kind::OneWay { .. } | Kind::Bridge { .. });
             if parts && fault.start.as_nanos() <= self.now && fault.end() == Instant::NEVER {
                 fault.length = Instant::from_nanos(self.now) - fault.start;
                 self.end_fault(place);

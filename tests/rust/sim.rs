@@ -68,7 +68,9 @@ fn what_is_kept_by_all_is_answered_once() {
 #[test]
 fn the_same_seed_tells_the_same_story_and_another_seed_another() {
     let mut digests: Vec<u64> = (0..20)
-        .map(|seed| replay(|| keepers(swarm(seed, 3)), ms(3_000)).unwrap_or_else(|differs| panic!("{differs}")))
+        .map(|seed| {
+            replay(|| keepers(swarm(seed, 3)), ms(3_000)).unwrap_or_else(|differs| panic!("{differs}"))
+        })
         .collect();
     digests.sort_unstable();
     digests.dedup();

@@ -111,7 +111,9 @@ where
                 };
                 self.statistics.delivered += 1;
                 let from = NodeId(u64::from(from) + 1);
-                self.take(Verb::Receive, node, Some(from), P::of_message(&message), || format!("{message:?}"));
+                self.take(Verb::Receive, node, Some(from), P::of_message(&message), || {
+                    format!("{message:?}")
+                });
                 self.machine_of(node, |machine| machine.receive(now, from, message, out));
             }
             Pending::Own { life, message } if life == current => {
