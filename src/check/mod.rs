@@ -1,4 +1,15 @@
 //! Judges: what must hold in every history, over plain values.
+//!
+//! A world (or a real cluster's journals) tells a judge what happened, as it happens; the judge answers with a
+//! [`Violation`] as soon as something cannot be. Nothing here knows a protocol.
+
+mod consensus;
+mod history;
+mod liveness;
+
+pub use consensus::{Consensus, Entry};
+pub use history::{Ended, History, OperationId};
+pub use liveness::Progress;
 
 /// Something that must never happen has happened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -130,7 +130,10 @@ impl Raft {
         let Some(leader) = self.leader else { return };
         if let Some(id) = self.handed_over.take() {
             self.unset(Timer::Transfer);
-            out.answer(id, Ok(Answer::Transferred { leader, term: self.hard.term }));
+            // It may be this member itself, elected again; and what it told the target may yet reach it.
+            let handed_over = leader != self.id;
+            let answer = Answer::Transferred { leader, term: self.hard.term };
+            out.answer(id, if handed_over { Ok(answer) } else { Err(Error::Unknown) });
         }
     }
 }

@@ -20,6 +20,15 @@ pub(super) struct LeasePromise {
     until: Instant,
     /// The leader's term and round in which it was given.
     given: (Term, Round),
+    /// Until then an earlier life's promise may stand, of which nobody here knows the round: no transfer ends it.
+    forgotten_until: Instant,
+}
+
+impl LeasePromise {
+    /// When votes may be given again.
+    fn end(&self) -> Instant {
+        self.until.max(self.forgotten_until)
+    }
 }
 
 impl Raft {
@@ -56,6 +65,13 @@ impl Raft {
         self.set(Timer::Election, self.now + pause, out);
     }
 
+    /// All who granted the lease wait for its end: they must not campaign at the same moment.
+    fn campaign_after_the_lease(&mut self, out: &mut Outbox<Self>) {
+        let window = self.settings.election_timeout.as_nanos() as u64 / 30;
+        let pause = Duration::from_nanos(self.random.below(window.max(1)));
+        self.set(Timer::Election, self.lease_promise.end() + pause, out);
+    }
+
     /// Whether this member may lead. A learner never campaigns, nor does a voter without weight.
     fn may_campaign(&self) -> bool {
         let membership = self.membership();
@@ -67,7 +83,7 @@ impl Raft {
             Role::Leader => {}
             _ if !self.may_campaign() => self.await_leader(out),
             // A candidate votes, too: for itself.
-            _ if self.is_leased(None) => self.set(Timer::Election, self.lease_promise.until, out),
+            _ if self.is_leased(None) => self.campaign_after_the_lease(out),
             _ if self.settings.pre_vote => self.ask_for_pre_votes(out),
             _ => self.campaign(None, out),
         }
@@ -214,7 +230,8 @@ impl Raft {
 
     /// Whether a lease forbids any vote now. A transfer ends the leases of its leader up to its round.
     fn is_leased(&self, transfer: Option<(Term, Round)>) -> bool {
-        self.now < self.lease_promise.until && transfer.is_none_or(|ended| self.lease_promise.given > ended)
+        let LeasePromise { until, given, forgotten_until } = self.lease_promise;
+        self.now < forgotten_until || self.now < until && transfer.is_none_or(|ended| given > ended)
     }
 
     /// Votes are given whatever one's own view of the membership: a learner that is asked may be a voter already,
@@ -318,7 +335,8 @@ impl Raft {
         if let Some(lease) = self.settings.lease {
             let until = self.now + lease.length + lease.drift;
             let given = self.lease_promise.given.max((term, beat.round));
-            self.lease_promise = LeasePromise { until: self.lease_promise.until.max(until), given };
+            let until = self.lease_promise.until.max(until);
+            self.lease_promise = LeasePromise { until, given, ..self.lease_promise };
         }
         out.send(to, Message::Heard { term, beat, lease: self.settings.lease.is_some() });
     }
@@ -328,8 +346,7 @@ impl Raft {
         if let Some(lease) = self.settings.lease
             && !mutant!(self, RestartForgetsTheLease)
         {
-            let until = self.now + lease.length + lease.drift;
-            self.lease_promise = LeasePromise { until, given: (Term::MAX, Round::MAX) };
+            self.lease_promise.forgotten_until = self.now + lease.length + lease.drift;
         }
     }
 

@@ -4,7 +4,7 @@
 //! of bytes which the log, the messages, the records and the events share: bytes are copied once, when they are
 //! proposed, or when they arrive.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use smallvec::SmallVec;
 use std::fmt;
 use std::sync::Arc;
@@ -45,12 +45,16 @@ pub struct Batch {
     count: u32,
 }
 
-/// Gathers commands into a [`Batch`].
+/// Gathers commands into a [`Batch`]. The batches of one builder lie side by side in larger buffers, so that a small
+/// batch costs no allocation.
 #[derive(Clone, Debug, Default)]
 pub struct BatchBuilder {
-    bytes: Vec<u8>,
+    bytes: BytesMut,
     count: u32,
 }
+
+/// The size of such a buffer.
+const BUFFER: usize = 1 << 16;
 
 /// Bytes of a command's length, before the command.
 const PREFIX: usize = 4;
@@ -158,14 +162,18 @@ impl fmt::Debug for Batch {
 impl BatchBuilder {
     /// An empty builder with room for so many bytes of wire form.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), count: 0 }
+        Self { bytes: BytesMut::with_capacity(bytes), count: 0 }
     }
 
     /// Adds a command, which is copied.
     #[inline]
     pub fn push(&mut self, command: &[u8]) {
-        self.bytes.extend_from_slice(&(command.len() as u32).to_le_bytes());
-        self.bytes.extend_from_slice(command);
+        let size = PREFIX + command.len();
+        if self.bytes.capacity() - self.bytes.len() < size {
+            self.bytes.reserve(size.max(BUFFER));
+        }
+        self.bytes.put_u32_le(command.len() as u32);
+        self.bytes.put_slice(command);
         self.count += 1;
     }
 
@@ -176,7 +184,7 @@ impl BatchBuilder {
     }
 
     /// Bytes gathered so far.
-    pub const fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
@@ -192,9 +200,7 @@ impl BatchBuilder {
 
     /// The batch; the builder is empty again.
     pub fn seal(&mut self) -> Batch {
-        let room = self.bytes.len();
-        let bytes = std::mem::replace(&mut self.bytes, Vec::with_capacity(room));
-        Batch { bytes: Bytes::from(bytes), count: std::mem::take(&mut self.count) }
+        Batch { bytes: self.bytes.split().freeze(), count: std::mem::take(&mut self.count) }
     }
 }
 

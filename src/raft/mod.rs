@@ -15,6 +15,7 @@ macro_rules! mutant {
 }
 
 mod changes;
+mod codec;
 mod display;
 mod election;
 mod entries;

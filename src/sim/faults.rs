@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::latency::nanos;
 use crate::id::NodeId;
 use crate::random::Random;
 use crate::time::Instant;
@@ -341,15 +342,15 @@ impl Swarm {
 
     fn strike(&self, kind: u64, random: &mut Random, plan: &mut Plan) {
         // How often and how long also differs from world to world, by a factor of four.
-        let interval = self.interval.mul_f64(0.5 + 1.5 * random.unit());
-        let length = self.length.mul_f64(0.5 + 1.5 * random.unit());
+        let interval = share(self.interval, 500, 2_000, random);
+        let length = share(self.length, 500, 2_000, random);
         let mut at = Duration::ZERO;
         loop {
-            at += interval.mul_f64(0.1 + 1.8 * random.unit());
+            at += share(interval, 100, 1_900, random);
             if at >= self.horizon {
                 return;
             }
-            let lasting = length.mul_f64(0.02 + 1.96 * random.unit());
+            let lasting = share(length, 20, 1_980, random);
             if let Some(drawn) = self.kind(kind, random) {
                 let mut fault = Fault::new(at, lasting, drawn);
                 fault.key = random.word() | 1;
@@ -381,7 +382,7 @@ impl Swarm {
             9 => Kind::Crash { node },
             10 => Kind::Pause { node },
             11 if self.jump_max > Duration::ZERO => {
-                Kind::Jump { node, by: self.jump_max.mul_f64(random.unit()) }
+                Kind::Jump { node, by: share(self.jump_max, 0, 1_000, random) }
             }
             12 if self.drift_ppm_max > 0 => {
                 let bound = self.drift_ppm_max;
@@ -445,4 +446,10 @@ impl Swarm {
         }
         ids
     }
+}
+
+/// A drawn part of a duration, in thousandths; by integers, so that it is the same everywhere.
+fn share(of: Duration, from: u64, to: u64, random: &mut Random) -> Duration {
+    let part = from + random.below(to - from + 1);
+    Duration::from_nanos((u128::from(nanos(of)) * u128::from(part) / 1_000) as u64)
 }

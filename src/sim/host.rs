@@ -65,6 +65,18 @@ pub trait Watch<P: Protocol, H> {
         Ok(())
     }
 
+    /// Somebody outside asks `node`.
+    fn asked(
+        &mut self,
+        at: Instant,
+        node: NodeId,
+        id: RequestId,
+        request: &P::Request,
+    ) -> Result<(), Violation> {
+        let _ = (at, node, id, request);
+        Ok(())
+    }
+
     /// A batch of inputs was handled; these are its effects, and none has happened yet.
     fn handled(&mut self, seen: &Seen<'_, P, H>, effects: &[Effect<P>]) -> Result<(), Violation> {
         let _ = (seen, effects);

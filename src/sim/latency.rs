@@ -104,9 +104,6 @@ mod tests {
     fn the_table_is_the_same_on_every_platform() {
         let table = Quantiles::new();
         let sum = table.0.iter().fold(0u64, |sum, &quantile| sum.wrapping_mul(31).wrapping_add(quantile));
-        assert_eq!(
-            (table.0[128], sum),
-            (2_977_044_471, table.0.iter().fold(0, |s: u64, &q| s.wrapping_mul(31).wrapping_add(q)))
-        );
+        assert_eq!((table.0[128], sum), (2_977_044_471, 7_920_914_800_595_651_573));
     }
 }

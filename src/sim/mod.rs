@@ -20,6 +20,7 @@ mod process;
 mod queue;
 mod replay;
 mod settings;
+pub mod standard;
 mod statistics;
 mod trace;
 mod world;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::host::{Host, Load, Watch};
 use super::medium::Medium;
-use super::trace::{Fingerprint, Row};
+use super::trace::{Fingerprint, Row, Trace};
 use super::world::World;
 
 /// Two runs of one world that went different ways.
@@ -36,14 +36,27 @@ where
     M: Medium<P>,
 {
     let (mut one, mut two) = (build(), build());
+    one.keep_effects();
+    two.keep_effects();
     loop {
+        let before = one.steps();
         let (more, also) = (one.step_within(length), two.step_within(length));
         if one.digest() != two.digest() || more != also {
-            let last = |world: &World<P, H, W, L, M>| world.trace().rows().next_back().cloned().map(Box::new);
-            return Err(Divergence { step: one.steps().min(two.steps()), one: last(&one), two: last(&two) });
+            return Err(part(before, one.trace(), two.trace()));
         }
         if !more {
             return Ok(one.digest());
         }
     }
+}
+
+/// The first rows after step `before` that differ.
+fn part(before: u64, one: &Trace, two: &Trace) -> Divergence {
+    let rows = |trace: &Trace| trace.rows().filter(|row| row.step >= before).cloned().collect::<Vec<_>>();
+    let (one, two) = (rows(one), rows(two));
+    let place = (0..).find(|&place: &usize| one.get(place) != two.get(place) || place > one.len());
+    let at = |rows: &[Row]| place.and_then(|place| rows.get(place)).cloned().map(Box::new);
+    let (one, two) = (at(&one), at(&two));
+    let step = one.as_ref().or(two.as_ref()).map_or(before, |row| row.step);
+    Divergence { step, one, two }
 }

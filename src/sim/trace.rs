@@ -263,15 +263,32 @@ pub struct Trace {
     rows: VecDeque<Row>,
     kept: usize,
     recording: bool,
+    /// Effects are kept, too.
+    effects: bool,
 }
 
 impl Trace {
     pub(super) fn new(kept: usize, recording: bool) -> Self {
-        Self { rows: VecDeque::with_capacity(if recording { 0 } else { kept }), kept, recording }
+        Self {
+            rows: VecDeque::with_capacity(if recording { 0 } else { kept }),
+            kept,
+            recording,
+            effects: recording,
+        }
     }
 
     pub(super) const fn is_recording(&self) -> bool {
         self.recording
+    }
+
+    /// Keeps effects from now on, without their words.
+    pub(super) const fn keep_effects(&mut self) {
+        self.effects = true;
+    }
+
+    #[inline]
+    pub(super) const fn keeps(&self, verb: Verb) -> bool {
+        self.effects || verb.is_input() || matches!(verb, Verb::Begin | Verb::End)
     }
 
     #[inline]

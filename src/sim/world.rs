@@ -262,12 +262,21 @@ where
         self.failure.clone().map_or(Ok(()), Err)
     }
 
+    /// Asks the watcher for a last word.
+    pub fn finish(&mut self, last: impl FnOnce(&W, Instant) -> Result<(), Violation>) -> Result<(), Failure> {
+        let verdict = last(&self.watch, Instant::from_nanos(self.now));
+        if verdict.is_err() {
+            self.judge(0, verdict);
+        }
+        self.check()
+    }
+
     /// Asks `node` now. [`World::answer`] has the answer when it has come.
     pub fn request(&mut self, node: NodeId, request: P::Request) -> RequestId {
         self.requests.push(DIRECT);
         let id = RequestId(self.requests.len() as u64 - 1);
         if let Some(index) = self.index(node) {
-            self.push(self.now, index, Pending::Request { id, request });
+            self.asked(index, id, request);
         }
         id
     }
@@ -386,6 +395,10 @@ where
     /// The last things that happened; all, when the settings say so.
     pub const fn trace(&self) -> &Trace {
         &self.trace
+    }
+
+    pub(super) const fn keep_effects(&mut self) {
+        self.trace.keep_effects();
     }
 
     /// What was counted.

@@ -2,9 +2,12 @@
 
 mod architecture;
 mod balance;
+mod check;
 mod conversations;
 mod entries;
 mod quorum;
 mod raft;
 mod ring;
 mod sim;
+mod wire;
+mod worlds;

@@ -253,7 +253,7 @@ where
         for wish in wishes.drain(..) {
             match wish {
                 Wish::Request(node, id, request) if node < self.processes.len() => {
-                    self.push(self.now, node, Pending::Request { id, request });
+                    self.asked(node, id, request);
                 }
                 Wish::Request(..) => {}
                 Wish::Wake(at, token) => {
@@ -262,6 +262,15 @@ where
             }
         }
         self.wishes = wishes;
+    }
+
+    /// Somebody outside asks.
+    pub(super) fn asked(&mut self, node: usize, id: RequestId, request: P::Request) {
+        let verdict = self.watch.asked(Instant::from_nanos(self.now), self.processes[node].id, id, &request);
+        if verdict.is_err() {
+            self.judge(node, verdict);
+        }
+        self.push(self.now, node, Pending::Request { id, request });
     }
 
     /// Shows a process to the watcher.

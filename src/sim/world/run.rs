@@ -187,9 +187,8 @@ where
         self.digest.fold(self.now);
         self.digest.fold((verb as u64) << 56 | id(node) << 28 | id(peer));
         self.digest.fold(fingerprint);
-        let recording = self.trace.is_recording();
-        if recording || verb.is_input() || node.is_none() {
-            let text = if recording { text() } else { String::new() };
+        if self.trace.keeps(verb) {
+            let text = if self.trace.is_recording() { text() } else { String::new() };
             let (at, step) = (Instant::from_nanos(self.now), self.step);
             self.trace.push(Row { at, step, node, verb, peer, fingerprint, text });
         }

@@ -201,6 +201,7 @@ fn expect(cluster: &mut Cluster, words: &Words) -> Outcome {
             let expected = words.plain(1)?;
             if answer.contains(expected) { Ok(()) } else { Err(format!("the answer is {answer}")) }
         }
+        "expect-no-lease" => equal("the lease", machine(cluster, words.id(0)?)?.holds_lease(), false),
         "expect-quiet" => equal("in flight", cluster.flying.len(), 0),
         unknown => Err(format!("no command is called {unknown}")),
     }
