@@ -13,29 +13,46 @@ pub(super) fn show_effects<'py, P>(py: Python<'py>, out: &mut Outbox<P>) -> PyRe
 where
     P: Protocol<Message: Word, Record: Word, Timer: Word, Event: Word, Answer: Word, Error: Word>,
 {
-    out.drain().map(|effect| show_effect(py, &effect)).collect()
+    let effects = out.drain();
+    show_effects_with(
+        py,
+        effects,
+        |message| message.show(py),
+        |record| record.show(py),
+        |timer| timer.show(py),
+        |event| event.show(py),
+        |answer| answer.show(py),
+        |error| error.show(py),
+    )
 }
 
-fn show_effect<'py, P>(py: Python<'py>, effect: &Effect<P>) -> PyResult<Bound<'py, PyAny>>
-where
-    P: Protocol<Message: Word, Record: Word, Timer: Word, Event: Word, Answer: Word, Error: Word>,
-{
-    match effect {
-        Effect::Send(to, message) => class!(py, PROTOCOL, "Send")?.call1((to.0, message.show(py)?)),
-        Effect::Persist(record) => class!(py, PROTOCOL, "Persist")?.call1((record.show(py)?,)),
-        Effect::Checkpoint(record) => class!(py, PROTOCOL, "Checkpoint")?.call1((record.show(py)?,)),
-        Effect::Promise(to, message) => class!(py, PROTOCOL, "Promise")?.call1((to.0, message.show(py)?)),
-        Effect::Set(timer, at) => class!(py, PROTOCOL, "Set")?.call1((timer.show(py)?, seconds_of(*at))),
-        Effect::Cancel(timer) => class!(py, PROTOCOL, "Cancel")?.call1((timer.show(py)?,)),
-        Effect::Answer(id, Ok(answer)) => {
-            class!(py, PROTOCOL, "Answer")?.call1((id.0, answer.show(py)?, py.None()))
-        }
-        Effect::Answer(id, Err(error)) => {
-            class!(py, PROTOCOL, "Answer")?.call1((id.0, py.None(), error.show(py)?))
-        }
-        Effect::Notify(event) => class!(py, PROTOCOL, "Notify")?.call1((event.show(py)?,)),
-    }
+/// The same, where somebody else knows how to show each word.
+#[expect(clippy::too_many_arguments, reason = "one for each family of words")]
+pub(super) fn show_effects_with<'py, P: Protocol>(
+    py: Python<'py>,
+    effects: impl IntoIterator<Item = Effect<P>>,
+    message: impl Fn(&P::Message) -> Shown<'py>,
+    record: impl Fn(&P::Record) -> Shown<'py>,
+    timer: impl Fn(&P::Timer) -> Shown<'py>,
+    event: impl Fn(&P::Event) -> Shown<'py>,
+    answer: impl Fn(&P::Answer) -> Shown<'py>,
+    error: impl Fn(&P::Error) -> Shown<'py>,
+) -> PyResult<Vec<Bound<'py, PyAny>>> {
+    let one = |effect: Effect<P>| match effect {
+        Effect::Send(to, said) => class!(py, PROTOCOL, "Send")?.call1((to.0, message(&said)?)),
+        Effect::Persist(kept) => class!(py, PROTOCOL, "Persist")?.call1((record(&kept)?,)),
+        Effect::Checkpoint(kept) => class!(py, PROTOCOL, "Checkpoint")?.call1((record(&kept)?,)),
+        Effect::Promise(to, said) => class!(py, PROTOCOL, "Promise")?.call1((to.0, message(&said)?)),
+        Effect::Set(name, at) => class!(py, PROTOCOL, "Set")?.call1((timer(&name)?, seconds_of(at))),
+        Effect::Cancel(name) => class!(py, PROTOCOL, "Cancel")?.call1((timer(&name)?,)),
+        Effect::Answer(id, Ok(value)) => class!(py, PROTOCOL, "Answer")?.call1((id.0, answer(&value)?, py.None())),
+        Effect::Answer(id, Err(why)) => class!(py, PROTOCOL, "Answer")?.call1((id.0, py.None(), error(&why)?)),
+        Effect::Notify(told) => class!(py, PROTOCOL, "Notify")?.call1((event(&told)?,)),
+    };
+    effects.into_iter().map(one).collect()
 }
+
+type Shown<'py> = PyResult<Bound<'py, PyAny>>;
 
 /// What a link is called in Python.
 #[derive(Clone, Copy)]

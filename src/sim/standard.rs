@@ -114,7 +114,7 @@ impl Scenario {
         let raft = self.raft.clone();
         let factory = move |id| Raft::new(id, raft.clone()).expect("settings that work");
         let clients = Clients::new(&self);
-        World::with(self.world, factory, Judge::new(), clients)
+        World::with(self.world, factory, Judge::new(Some(Instant::ZERO + HORIZON)), clients)
     }
 }
 
@@ -273,7 +273,8 @@ const TIMEOUT: u64 = 1 << 63;
 const CLIENT_SHIFT: u32 = 48;
 
 impl Clients {
-    fn new(scenario: &Scenario) -> Self {
+    /// The clients of this scenario.
+    pub fn new(scenario: &Scenario) -> Self {
         let mut random = Random::new(mix(scenario.world.seed ^ 0x636c_6965_6e74));
         let workload = scenario.clients.clone();
         let client = |_| Client { random: random.split(), waits: None, leader: None };
@@ -398,9 +399,12 @@ pub struct Judge {
 }
 
 impl Judge {
-    fn new() -> Self {
+    /// Nothing has happened. From `whole` on a quorum is whole, and progress is expected.
+    pub fn new(whole: Option<Instant>) -> Self {
         let mut progress = Progress::new(PROGRESS_BOUND);
-        progress.expect_from(Instant::ZERO + HORIZON);
+        if let Some(whole) = whole {
+            progress.expect_from(whole);
+        }
         Self {
             consensus: Consensus::new(),
             history: History::new(),
@@ -548,7 +552,7 @@ impl Watch<Raft, Keys> for Judge {
 }
 
 /// The log that these records hold: the entry before its first, and its entries.
-fn recall(records: &[Record]) -> (Position, Vec<Entry>) {
+pub fn recall<'a>(records: impl IntoIterator<Item = &'a Record>) -> (Position, Vec<Entry>) {
     let (mut base, mut log) = (Position::default(), Vec::new());
     for record in records {
         match record {
@@ -567,7 +571,8 @@ fn recall(records: &[Record]) -> (Position, Vec<Entry>) {
     (base, log)
 }
 
-fn plain(entries: &Entries) -> impl Iterator<Item = Entry> + '_ {
+/// Entries as a judge takes them.
+pub fn plain(entries: &Entries) -> impl Iterator<Item = Entry> + '_ {
     entries.runs().iter().flat_map(|run: &Arc<Run>| {
         let term = run.term;
         let single = match &run.payload {

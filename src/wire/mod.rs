@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::id::{NodeId, RequestId};
 
 pub mod frame;
+pub mod value;
 
 /// The version of the encoding that this build writes.
 pub const VERSION: u16 = 1;

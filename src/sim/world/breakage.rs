@@ -62,7 +62,7 @@ where
         }
     }
 
-    fn afflict(&mut self, node: usize, kind: &Kind) {
+    pub(super) fn afflict(&mut self, node: usize, kind: &Kind) {
         let process = &mut self.processes[node];
         match kind {
             Kind::Pause { .. } => process.pauses += 1,
@@ -77,7 +77,7 @@ where
         }
     }
 
-    fn relieve(&mut self, node: usize, kind: &Kind) {
+    pub(super) fn relieve(&mut self, node: usize, kind: &Kind) {
         let process = &mut self.processes[node];
         match kind {
             Kind::Crash { .. } => {
