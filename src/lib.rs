@@ -20,9 +20,11 @@ pub mod protocol;
 pub mod quorum;
 pub mod raft;
 pub mod random;
+pub mod replica;
 pub mod ring;
 pub mod sim;
 pub mod time;
+pub mod wal;
 pub mod wire;
 
 #[cfg(feature = "python")]

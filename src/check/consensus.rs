@@ -126,13 +126,11 @@ impl Consensus {
             return Err(Violation::new("a log without gaps", detail));
         }
         let replaced = state.log.split_off(kept as usize);
-        let mut index = first;
         let mut chain = state.log.last().map_or(state.base_chain, |&(_, chain)| chain);
-        for entry in entries {
+        for (index, entry) in (first..).zip(entries) {
             chain = link(chain, entry);
             recognise(&mut self.known, member, index, entry, chain)?;
             state.log.push((entry.term, chain));
-            index += 1;
         }
         self.replaced(member, first, &replaced)
     }

@@ -71,6 +71,8 @@ macro_rules! variants {
     };
 }
 
+pub(crate) use variants;
+
 variants!(Message {
     1 => RequestPreVote { term, last },
     2 => PreVote { term, granted },
@@ -86,6 +88,7 @@ variants!(Message {
     12 => RequestRead { term, token },
     13 => Read { term, token, index },
     14 => Stored { term, last },
+    15 => Superseded { term, snapshot },
 });
 
 variants!(Record {

@@ -56,6 +56,7 @@ impl Display for Message {
             Self::RequestRead { term, .. } => write!(f, "RequestRead term={term}"),
             Self::Read { term, index, .. } => write!(f, "Read term={term} index={index}"),
             Self::Stored { term, last } => write!(f, "Stored term={term} last={last}"),
+            Self::Superseded { term, snapshot } => write!(f, "Superseded term={term} snapshot={snapshot}"),
         }
     }
 }

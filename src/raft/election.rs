@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::machine::Raft;
-use super::{Answer, Beat, Error, Message, Position, Role, Round, Term, Timer};
+use super::{Answer, Beat, Error, Membership, Message, Position, Role, Round, Term, Timer};
 use crate::id::{NodeId, RequestId};
 use crate::protocol::Outbox;
 use crate::quorum::VoteResult;
@@ -72,10 +72,15 @@ impl Raft {
         self.set(Timer::Election, self.lease_promise.end() + pause, out);
     }
 
-    /// Whether this member may lead. A learner never campaigns, nor does a voter without weight.
+    /// Whether this member may lead. A learner never campaigns, nor does a voter without weight. But who is no voter
+    /// in a membership that is not committed, and was one before, must: it may be the only one that has the entry
+    /// (thesis §4.2.2).
     fn may_campaign(&self) -> bool {
-        let membership = self.membership();
-        membership.weight(self.id).map_or_else(|| membership.is_voter(self.id), |weight| weight > 0)
+        let may = |membership: &Membership| {
+            membership.weight(self.id).map_or_else(|| membership.is_voter(self.id), |weight| weight > 0)
+        };
+        let uncommitted = self.memberships.iter().rev().take_while(|(index, _)| *index > self.commit).count();
+        self.memberships.iter().rev().take(uncommitted + 1).any(|(_, membership)| may(membership))
     }
 
     pub(super) fn election_expired(&mut self, out: &mut Outbox<Self>) {

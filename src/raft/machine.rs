@@ -460,7 +460,8 @@ fn sensible(message: &Message) -> bool {
             | Message::Vote { .. }
             | Message::Heard { .. }
             | Message::TimeoutNow { .. }
-            | Message::RequestRead { .. } => true,
+            | Message::RequestRead { .. }
+            | Message::Superseded { .. } => true,
         }
 }
 
@@ -531,6 +532,7 @@ impl Raft {
     fn receive_from_oneself(&mut self, message: &Message, out: &mut Outbox<Self>) {
         match message {
             Message::Stored { term, last } if *term == self.hard.term => self.own_disk_has(*last),
+            Message::Superseded { snapshot, .. } => out.notify(Event::Discard(*snapshot)),
             Message::Vote { term, granted: true } if *term == self.hard.term => {
                 self.count_vote(self.id, true, out);
             }

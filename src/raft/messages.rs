@@ -161,6 +161,13 @@ pub enum Message {
         /// The end of what is stored.
         last: Index,
     },
+    /// To oneself: all is durable that makes this snapshot superfluous.
+    Superseded {
+        /// The term in which it became so.
+        term: Term,
+        /// Which snapshot.
+        snapshot: SnapshotId,
+    },
 }
 
 impl Message {
@@ -180,7 +187,8 @@ impl Message {
             | Self::TimeoutNow { term, .. }
             | Self::RequestRead { term, .. }
             | Self::Read { term, .. }
-            | Self::Stored { term, .. } => *term,
+            | Self::Stored { term, .. }
+            | Self::Superseded { term, .. } => *term,
         }
     }
 }
@@ -289,7 +297,8 @@ pub enum Role {
 /// What the application hears.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// At a start: the state is this snapshot's; entries follow. (Without it, the state is empty.)
+    /// At a start: the state is this snapshot's; entries follow. (Without it, the state is empty.) What other
+    /// snapshots an earlier life has left, nobody needs.
     Restore(Arc<Snapshot>),
     /// Apply these in order. They follow each other without a gap.
     Committed(Entries),

@@ -71,15 +71,16 @@ impl Raft {
         out.checkpoint(Record::Checkpoint(Box::new(checkpoint)));
     }
 
-    /// Lets the application drop the older snapshots that are not on their way to anybody any more.
+    /// Lets the application drop the older snapshots that are not on their way to anybody any more: when the
+    /// checkpoint that names a newer one is durable, for until then a start may need them (baidu/braft#461).
     pub(super) fn discard_unused(&mut self, out: &mut Outbox<Self>) {
-        let peers = &self.peers;
+        let (peers, own, term) = (&self.peers, self.id, self.hard.term);
         self.older_snapshots.retain(|older| {
             let travels = peers
                 .iter()
                 .any(|peer| matches!(peer.stage, Stage::Snapshot { snapshot, .. } if snapshot == older.id));
             if !travels {
-                out.notify(Event::Discard(older.id));
+                out.promise(own, Message::Superseded { term, snapshot: older.id });
             }
             travels
         });
@@ -224,7 +225,9 @@ impl Raft {
         if last.index <= self.commit {
             // Meanwhile the log has brought as much.
             self.acknowledge = Some((self.commit, joined));
-            out.notify(Event::Discard(snapshot.id));
+            if self.known_snapshot(snapshot.id).is_none() {
+                out.notify(Event::Discard(snapshot.id));
+            }
             return;
         }
         let kept = mutant!(self, ConflictingLogUnderSnapshot) && self.log.last().index > last.index;

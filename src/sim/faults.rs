@@ -308,6 +308,9 @@ pub struct Swarm {
     pub jump_max: Duration,
 }
 
+/// The number of [`Kind::Crash`].
+const CRASH: u64 = Kind::Crash { node: NodeId(0) }.number() as u64;
+
 impl Swarm {
     /// For `members` processes, over `horizon`.
     pub const fn new(members: u64, horizon: Duration) -> Self {
@@ -350,11 +353,16 @@ impl Swarm {
             if at >= self.horizon {
                 return;
             }
-            let lasting = share(length, 20, 1_980, random);
-            if let Some(drawn) = self.kind(kind, random) {
-                let mut fault = Fault::new(at, lasting, drawn);
-                fault.key = random.word() | 1;
-                plan.push(fault);
+            // Processes often die together: of one power, of one bug.
+            let times =
+                if kind == CRASH && random.below(3) == 0 { 1 + random.below(self.members) } else { 1 };
+            for _ in 0..times {
+                let lasting = share(length, 20, 1_980, random);
+                if let Some(drawn) = self.kind(kind, random) {
+                    let mut fault = Fault::new(at, lasting, drawn);
+                    fault.key = random.word() | 1;
+                    plan.push(fault);
+                }
             }
         }
     }

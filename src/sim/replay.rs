@@ -9,7 +9,7 @@ use super::world::World;
 
 /// Two runs of one world that went different ways.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("two runs of one world differ at step {step}: {}; {}", words(one.as_ref()), words(two.as_ref()))]
+#[error("two runs of one world differ at step {step}: {}; {}", words(one.as_deref()), words(two.as_deref()))]
 pub struct Divergence {
     /// The first step that differs.
     pub step: u64,
@@ -19,8 +19,8 @@ pub struct Divergence {
     pub two: Option<Box<Row>>,
 }
 
-fn words(row: Option<&Box<Row>>) -> String {
-    row.map_or_else(|| "nothing".to_owned(), |row| row.to_string())
+fn words(row: Option<&Row>) -> String {
+    row.map_or_else(|| "nothing".to_owned(), ToString::to_string)
 }
 
 /// Runs the world that `build` makes twice, side by side, for `length`. The digest of both, or where they part.
@@ -54,7 +54,7 @@ where
 fn part(before: u64, one: &Trace, two: &Trace) -> Divergence {
     let rows = |trace: &Trace| trace.rows().filter(|row| row.step >= before).cloned().collect::<Vec<_>>();
     let (one, two) = (rows(one), rows(two));
-    let place = (0..).find(|&place: &usize| one.get(place) != two.get(place) || place > one.len());
+    let place = (0..one.len().max(two.len())).find(|&place| one.get(place) != two.get(place));
     let at = |rows: &[Row]| place.and_then(|place| rows.get(place)).cloned().map(Box::new);
     let (one, two) = (at(&one), at(&two));
     let step = one.as_ref().or(two.as_ref()).map_or(before, |row| row.step);

@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::faults::{Kind, Swarm};
 use super::host::{Asks, Host, Load, Seen, Watch};
+use super::latency::Latency;
 use super::settings::Settings;
 use super::trace::{Digest, Fingerprint, of_hash};
 use super::world::{Failure, World};
@@ -73,17 +74,29 @@ impl Scenario {
         let mut random = Random::new(mix(seed ^ 0x7374_616e_6461_7264));
         let members = 5;
         let mut world = Settings::new(seed, members);
-        let mut raft = crate::raft::Settings::default();
-        raft.cluster = 1;
-        raft.snapshot_log_entries = 200 + random.below(300);
-        raft.retained_entries = random.below(100);
-        raft.chunk_bytes = 64 + random.below(512) as usize;
-        raft.lease = (random.below(3) == 0).then(Lease::default);
-        if raft.lease.is_some() {
-            raft.heartbeat_interval = Duration::from_millis(10);
-        }
+        let lease = (random.below(3) == 0).then(Lease::default);
+        let raft = crate::raft::Settings {
+            cluster: 1,
+            snapshot_log_entries: 200 + random.below(300),
+            retained_entries: random.below(100),
+            chunk_bytes: 64 + random.below(512) as usize,
+            // A lease of 30 ms wants beats three times as often.
+            heartbeat_interval: Duration::from_millis(if lease.is_some() { 10 } else { 50 }),
+            lease,
+            ..crate::raft::Settings::default()
+        };
         world.network.fifo = random.below(2) == 0;
-        world.faults = Swarm::new(members, HORIZON).draw(random.word());
+        // Worlds differ in their tempo, too: what one never meets is common in another.
+        let ms = Duration::from_millis;
+        let pick = |random: &mut Random, of: [u64; 4]| of[random.below(4) as usize];
+        let sync = Duration::from_micros(pick(&mut random, [100, 1_000, 5_000, 20_000]));
+        world.disk.sync = Latency::new(sync / 4, sync);
+        let latency = Duration::from_micros(pick(&mut random, [50, 200, 2_000, 10_000]));
+        world.network.latency = Latency::new(latency, latency);
+        let mut swarm = Swarm::new(members, HORIZON);
+        swarm.interval = ms(pick(&mut random, [500, 1_500, 4_000, 8_000]));
+        swarm.length = ms(pick(&mut random, [30, 200, 800, 2_000]));
+        world.faults = swarm.draw(random.word());
         let clients = Workload {
             count: 3,
             interval: Duration::from_millis(30),
@@ -120,10 +133,20 @@ impl Scenario {
 
 /// Runs the standard world of `seed` to its end.
 pub fn run(seed: u64) -> Result<Standard, Failure> {
-    let mut world = Scenario::new(seed).build();
-    world.run(HORIZON + EPILOGUE)?;
-    world.finish(|judge, now| judge.progress.check(now))?;
+    run_scenario(Scenario::new(seed))
+}
+
+/// Runs a world like it to its end.
+pub fn run_scenario(scenario: Scenario) -> Result<Standard, Failure> {
+    let mut world = scenario.build();
+    finish(&mut world)?;
     Ok(world)
+}
+
+/// Runs a standard world from its beginning to its end, and judges its liveness.
+pub fn finish(world: &mut Standard) -> Result<(), Failure> {
+    world.run(HORIZON + EPILOGUE)?;
+    world.finish(|judge, now| judge.progress.check(now))
 }
 
 // --- The state -------------------------------------------------------------------------------------------------
@@ -252,7 +275,7 @@ pub struct Clients {
     workload: Workload,
     lease: bool,
     members: u64,
-    clients: Vec<Client>,
+    each: Vec<Client>,
     operations: u64,
     operator: Random,
 }
@@ -278,14 +301,14 @@ impl Clients {
         let mut random = Random::new(mix(scenario.world.seed ^ 0x636c_6965_6e74));
         let workload = scenario.clients.clone();
         let client = |_| Client { random: random.split(), waits: None, leader: None };
-        let clients = (0..workload.count).map(client).collect();
+        let each = (0..workload.count).map(client).collect();
         let operator = Random::new(mix(scenario.world.seed ^ 0x6f70_6572));
         let (lease, members) = (scenario.raft.lease.is_some(), scenario.world.members);
-        Self { workload, lease, members, clients, operations: 0, operator }
+        Self { workload, lease, members, each, operations: 0, operator }
     }
 
     fn ask(&mut self, number: u64, asks: &mut Asks<'_, Raft>) {
-        let client = &mut self.clients[number as usize];
+        let client = &mut self.each[number as usize];
         let drawn = NodeId(1 + client.random.below(self.members));
         let node = client.leader.filter(|_| client.random.below(10) > 0).unwrap_or(drawn);
         let deadline = asks.clock(node) + self.workload.timeout;
@@ -303,7 +326,7 @@ impl Clients {
     }
 
     fn next(&mut self, number: u64, soon: bool, asks: &mut Asks<'_, Raft>) {
-        let client = &mut self.clients[number as usize];
+        let client = &mut self.each[number as usize];
         client.waits = None;
         let wait = self.workload.interval.as_nanos() as u64 * 2;
         let wait = if soon { wait / 8 } else { wait };
@@ -320,7 +343,7 @@ impl Clients {
         asks.wake_at(asks.now() + wait, OPERATOR);
         let drawn = NodeId(1 + self.operator.below(self.members));
         let to = NodeId(1 + self.operator.below(self.members));
-        let node = self.clients[0].leader.unwrap_or(drawn);
+        let node = self.each[0].leader.unwrap_or(drawn);
         let (demotes, transfers) = (self.operator.below(2) == 0, self.operator.below(2) == 0);
         if self.workload.transfers && (transfers || !self.workload.changes) {
             asks.request(node, Request::Transfer { to });
@@ -342,15 +365,14 @@ impl Load<Raft> for Clients {
             self.next(number, false, asks);
         }
         asks.wake_at(asks.now() + Duration::from_secs(2), OPERATOR);
-        // When changes have ended, all come back as voters, so that the end is that of a whole cluster.
     }
 
     fn wake(&mut self, token: u64, asks: &mut Asks<'_, Raft>) {
         if token & TIMEOUT != 0 {
             let number = (token & !TIMEOUT) >> CLIENT_SHIFT;
             let id = RequestId(token & ((1 << CLIENT_SHIFT) - 1));
-            if self.clients[number as usize].waits == Some(id) {
-                self.clients[number as usize].leader = None;
+            if self.each[number as usize].waits == Some(id) {
+                self.each[number as usize].leader = None;
                 self.next(number, true, asks);
             }
         } else if token == OPERATOR {
@@ -367,8 +389,8 @@ impl Load<Raft> for Clients {
         answer: Result<Answer, Error>,
         asks: &mut Asks<'_, Raft>,
     ) {
-        let Some(number) = self.clients.iter().position(|client| client.waits == Some(id)) else { return };
-        let client = &mut self.clients[number];
+        let Some(number) = self.each.iter().position(|client| client.waits == Some(id)) else { return };
+        let client = &mut self.each[number];
         client.leader = match &answer {
             Ok(_) => Some(client.leader.unwrap_or(node)),
             Err(Error::NotLeader { leader, .. }) => *leader,
@@ -389,8 +411,8 @@ pub struct Judge {
     pub history: History,
     /// Whether something happens after the heal.
     pub progress: Progress,
-    /// By request: its operation, and the key that a read asks for.
-    asked: BTreeMap<RequestId, (OperationId, bool)>,
+    /// By request: its operation.
+    asked: BTreeMap<RequestId, OperationId>,
     /// By a put's number: its operation.
     puts: BTreeMap<u64, OperationId>,
     /// Up to where the log was told to the history.
@@ -471,7 +493,7 @@ impl Judge {
         id: RequestId,
         answer: &Result<Answer, Error>,
     ) -> Result<(), Violation> {
-        let Some((operation, _)) = self.asked.remove(&id) else { return Ok(()) };
+        let Some(operation) = self.asked.remove(&id) else { return Ok(()) };
         let ended = match answer {
             Ok(Answer::Committed(position)) => {
                 self.progress.made(at)?;
@@ -519,12 +541,12 @@ impl Watch<Raft, Keys> for Judge {
                 if let Some(put) = commands.iter().next().and_then(Put::from_bytes) {
                     let operation = self.history.begin(at, put.key);
                     self.puts.insert(put.operation, operation);
-                    self.asked.insert(id, (operation, false));
+                    self.asked.insert(id, operation);
                 }
             }
             Request::Read { .. } => {
                 let operation = self.history.begin(at, 0);
-                self.asked.insert(id, (operation, true));
+                self.asked.insert(id, operation);
             }
             _ => {}
         }
@@ -613,6 +635,7 @@ impl Fingerprint for Raft {
             Message::RequestRead { token, .. } => digest.fold(token ^ 11 << 60),
             Message::Read { index, .. } => digest.fold(index ^ 12 << 60),
             Message::Stored { last, .. } => digest.fold(last ^ 13 << 60),
+            Message::Superseded { snapshot, .. } => digest.fold(snapshot.last.index ^ 14 << 60),
         }
         digest.word()
     }

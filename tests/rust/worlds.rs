@@ -58,3 +58,57 @@ fn speed_of_standard_worlds() {
         simulated / took
     );
 }
+
+/// How many worlds it takes to find each planted bug;
+/// `SEEDS=200 MUTANT=Name cargo test --release --features mutants --test rust mutants -- --ignored --nocapture`.
+#[cfg(feature = "mutants")]
+#[test]
+#[ignore = "a measurement"]
+fn mutants_are_found() {
+    let seeds: u64 = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(200);
+    let wanted = std::env::var("MUTANT").unwrap_or_default();
+    for &mutant in coterie::raft::Mutant::ALL
+        .iter()
+        .filter(|mutant| wanted.contains(&format!("{mutant:?}")) || wanted.is_empty())
+    {
+        let mut found = Vec::new();
+        let mut first = None;
+        for seed in 0..seeds {
+            let mut scenario = Scenario::new(seed);
+            scenario.raft.mutant = Some(mutant);
+            if let Err(failure) = standard::run_scenario(scenario) {
+                found.push(seed);
+                first.get_or_insert(failure);
+            }
+        }
+        let first = first.map_or_else(|| "never".to_owned(), |failure| failure.to_string());
+        println!("{mutant:?}: {} of {seeds}; {first}", found.len());
+    }
+}
+
+/// Runs one world again and prints how it ends; `SEED=7 cargo test --test rust one_world -- --ignored --nocapture`.
+#[test]
+#[ignore = "for one who looks into a failure"]
+fn one_world() {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
+    let scenario = Scenario::new(seed);
+    println!("{:?}\n{:?}", scenario.clients, scenario.raft);
+    for fault in scenario
+        .world
+        .faults
+        .faults
+        .iter()
+        .filter(|fault| fault.end() > coterie::time::Instant::ZERO + HORIZON)
+    {
+        println!("{fault:?}");
+    }
+    let mut world = scenario.build();
+    let verdict = world.run(HORIZON + EPILOGUE);
+    for node in world.nodes() {
+        println!("{node:?} {:?}", world.machine(node).map(coterie::raft::Raft::status));
+    }
+    for row in world.trace().rows().rev().take(60).collect::<Vec<_>>().into_iter().rev() {
+        println!("{row}");
+    }
+    println!("{verdict:?} {:?}", world.watch().progress.check(world.now()));
+}

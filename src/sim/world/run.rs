@@ -22,7 +22,7 @@ where
     pub(super) fn advance(&mut self, end: u64) -> bool {
         if !self.begun {
             self.begun = true;
-            self.ask(|load, asks| load.begin(asks));
+            self.ask(L::begin);
         }
         if self.queue.next_at().is_none_or(|at| at > end) {
             return false;
@@ -30,7 +30,7 @@ where
         let Some((at, cell)) = self.queue.pop() else { return false };
         self.now = at;
         if cell.node == WORLD {
-            self.happen(cell.pending);
+            self.happen(&cell.pending);
         } else {
             self.befall(cell);
         }
@@ -38,8 +38,8 @@ where
     }
 
     /// Something befalls the world.
-    fn happen(&mut self, pending: Pending<P, M>) {
-        match pending {
+    fn happen(&mut self, pending: &Pending<P, M>) {
+        match *pending {
             Pending::Begin(place) => self.begin_fault(place as usize),
             Pending::End(place) => self.end_fault(place as usize),
             Pending::Wake(token) => self.ask(|load, asks| load.wake(token, asks)),

@@ -1,0 +1,216 @@
+//! Runs standard worlds, and says what happened in them.
+//!
+//! ```text
+//! cargo run --release --example worlds -- [--from 0] [--count 10000] [--budget SECONDS] [--threads 2]
+//! cargo run --release --example worlds --features mutants -- --mutants all [--ranges 20] [--limit 1000]
+//! ```
+//!
+//! The first form runs worlds of consecutive seeds and fails when an invariant is violated; with a budget it stops
+//! when the time is up, and prints the seeds that it has run. The second plants each bug in turn, and counts the worlds
+//! until the judge sees it, in disjoint ranges of seeds.
+#![expect(clippy::disallowed_methods, reason = "a command: it measures, and uses all cores")]
+
+use coterie::sim::Kind;
+use coterie::sim::standard::{EPILOGUE, HORIZON, Scenario, finish};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+struct Options {
+    from: u64,
+    count: u64,
+    budget: Duration,
+    threads: usize,
+    mutants: Option<String>,
+    ranges: u64,
+    limit: u64,
+}
+
+fn options() -> Options {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut options = Options {
+        from: 0,
+        count: 10_000,
+        budget: Duration::MAX,
+        threads: cores,
+        mutants: None,
+        ranges: 20,
+        limit: 1000,
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(name) = arguments.next() {
+        let value = arguments.next().unwrap_or_else(|| panic!("{name} needs a value"));
+        let number = || value.parse().unwrap_or_else(|_| panic!("{name} needs a number, not {value}"));
+        match name.as_str() {
+            "--from" => options.from = number(),
+            "--count" => options.count = number(),
+            "--budget" => options.budget = Duration::from_secs(number()),
+            "--threads" => options.threads = number() as usize,
+            "--mutants" => options.mutants = Some(value),
+            "--ranges" => options.ranges = number(),
+            "--limit" => options.limit = number(),
+            other => panic!("{other}? See the head of examples/worlds.rs"),
+        }
+    }
+    options
+}
+
+fn main() -> ExitCode {
+    let options = options();
+    let good = match &options.mutants {
+        None => worlds(&options),
+        Some(which) => mutants(&options, which),
+    };
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What all worlds together have seen.
+#[derive(Default)]
+struct Sum {
+    worlds: u64,
+    steps: u64,
+    reads: u64,
+    writes: u64,
+    faults: [u64; Kind::NAMES.len()],
+    failures: Vec<String>,
+}
+
+/// Runs worlds until they are done or the time is up. Answers whether all held.
+fn worlds(options: &Options) -> bool {
+    let begun = Instant::now();
+    let sum = Mutex::new(Sum::default());
+    let next = AtomicU64::new(options.from);
+    std::thread::scope(|scope| {
+        for _ in 0..options.threads {
+            scope.spawn(|| {
+                while begun.elapsed() < options.budget {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= options.from + options.count {
+                        return;
+                    }
+                    one_world(seed, &sum);
+                }
+            });
+        }
+    });
+    let sum = sum.into_inner().expect("no thread has panicked");
+    report(options, &sum, begun.elapsed());
+    sum.failures.is_empty()
+}
+
+fn one_world(seed: u64, sum: &Mutex<Sum>) {
+    let mut world = Scenario::new(seed).build();
+    let outcome = finish(&mut world);
+    let mut sum = sum.lock().expect("no thread has panicked");
+    sum.worlds += 1;
+    sum.steps += world.steps();
+    let (reads, writes, _) = world.watch().history.counts();
+    sum.reads += reads;
+    sum.writes += writes;
+    for (all, count) in sum.faults.iter_mut().zip(world.statistics().faults) {
+        *all += count;
+    }
+    if let Err(failure) = outcome {
+        println!("{failure}");
+        sum.failures.push(failure.to_string());
+    }
+}
+
+fn report(options: &Options, sum: &Sum, took: Duration) {
+    let (first, last) = (options.from, options.from + sum.worlds.saturating_sub(1));
+    let simulated = sum.worlds as f64 * (HORIZON + EPILOGUE).as_secs_f64();
+    let seconds = took.as_secs_f64();
+    println!(
+        "{} standard worlds, seeds {first} to {last}: {} violations, {:.1} min on {} threads",
+        sum.worlds,
+        sum.failures.len(),
+        seconds / 60.0,
+        options.threads
+    );
+    println!(
+        "{} events, {:.2} M a second; {:.0} simulated seconds a second; {} writes and {} reads judged",
+        sum.steps,
+        sum.steps as f64 / seconds / 1e6,
+        simulated / seconds,
+        sum.writes,
+        sum.reads
+    );
+    for (name, count) in Kind::NAMES.iter().zip(sum.faults) {
+        println!("{count:>10} {name}");
+    }
+}
+
+#[cfg(not(feature = "mutants"))]
+fn mutants(_options: &Options, _which: &str) -> bool {
+    println!("mutants need --features mutants");
+    false
+}
+
+/// Plants each bug and counts the worlds until it is seen.
+#[cfg(feature = "mutants")]
+fn mutants(options: &Options, which: &str) -> bool {
+    use coterie::raft::Mutant;
+
+    let chosen: Vec<Mutant> = Mutant::ALL
+        .iter()
+        .copied()
+        .filter(|mutant| which == "all" || format!("{mutant:?}") == which)
+        .collect();
+    assert!(!chosen.is_empty(), "no mutant is called {which}; there are {:?}", Mutant::ALL);
+    let mut good = true;
+    println!("{:34} {:>6} {:>6} {:>6}  seen as", "worlds until it is seen", "least", "median", "most");
+    for mutant in chosen {
+        let (mut counts, seen) = hunt(options, mutant);
+        counts.sort_unstable();
+        let median = counts[counts.len() / 2];
+        let most = counts[counts.len() - 1];
+        println!("{:34} {:>6} {median:>6} {most:>6}  {seen}", format!("{mutant:?}"), counts[0]);
+        good &= most <= options.limit && median <= 50;
+    }
+    good
+}
+
+/// For each range of seeds, how many worlds it took; and what the judge called it, most often first.
+#[cfg(feature = "mutants")]
+fn hunt(options: &Options, mutant: coterie::raft::Mutant) -> (Vec<u64>, String) {
+    use std::collections::BTreeMap;
+
+    let counts = Mutex::new(Vec::new());
+    let names = Mutex::new(BTreeMap::<&'static str, u64>::new());
+    let next = AtomicU64::new(0);
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..options.threads {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let range = next.fetch_add(1, Ordering::Relaxed);
+                    if range >= options.ranges {
+                        return;
+                    }
+                    let first = options.from + range * options.limit;
+                    let mut found = options.limit + 1;
+                    for count in 0..options.limit {
+                        let mut scenario = Scenario::new(first + count);
+                        scenario.raft.mutant = Some(mutant);
+                        if let Err(failure) = finish(&mut scenario.build()) {
+                            *names
+                                .lock()
+                                .expect("no panic")
+                                .entry(failure.violation.invariant)
+                                .or_default() += 1;
+                            found = count + 1;
+                            break;
+                        }
+                    }
+                    counts.lock().expect("no panic").push(found);
+                }
+            });
+        }
+    });
+    let names = names.into_inner().expect("no panic");
+    let mut names: Vec<_> = names.into_iter().map(|(name, count)| (count, name)).collect();
+    names.sort_unstable_by(|one, other| other.cmp(one));
+    let names: Vec<String> = names.into_iter().map(|(count, name)| format!("{name} ({count})")).collect();
+    (counts.into_inner().expect("no panic"), names.join(", "))
+}
