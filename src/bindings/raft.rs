@@ -29,6 +29,7 @@ family!(Message, "coterie.raft.messages", "a message of Raft", {
     Appended { term, matched, joined },
     Heard { term, beat, lease },
     Stored { term, last },
+    Superseded { term, snapshot },
     RequestPreVote { term, last },
     PreVote { term, granted },
     RequestVote { term, last, transfer },
@@ -573,6 +574,12 @@ impl RaftNode {
     #[getter]
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         guard::shielded(|| guard::attached(py, &self.machine, |machine| machine.status())?.show(py))
+    }
+
+    /// Whether it leads and a lease lets it serve reads alone, at the latest time that it was told.
+    #[getter]
+    fn holds_lease(&self, py: Python<'_>) -> PyResult<bool> {
+        guard::shielded(|| guard::attached(py, &self.machine, |machine| machine.holds_lease()))
     }
 
     /// The runs of its log, a tuple of `coterie.raft.Run`.

@@ -829,6 +829,9 @@ COMMANDS: dict[str, Callable[[Cluster, Words], Any]] = {
     "expect-commit": lambda cluster, words: equal(
         "the commit index", cluster.machine(words.integer(0)).status.commit, words.integer(1)
     ),
+    "expect-no-lease": lambda cluster, words: equal(
+        "the lease", cluster.machine(words.integer(0)).holds_lease, expected=False
+    ),
     "expect-log": expect_log,
     "expect-state": lambda cluster, words: equal(
         "the state", cluster.member(words.integer(0)).application.commands, " ".join(words.plain[1:])

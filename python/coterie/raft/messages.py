@@ -31,6 +31,7 @@ __all__ = [
     "RequestRead",
     "RequestVote",
     "Stored",
+    "Superseded",
     "TimeoutNow",
     "Vote",
 ]
@@ -437,3 +438,24 @@ class Stored(Message):
 
     term: int
     last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded(Message):
+    """To oneself: all is durable that makes this snapshot superfluous.
+
+    Attributes
+    ----------
+    term : int
+        The term in which it became so.
+    snapshot : SnapshotId
+        Which snapshot.
+
+    Examples
+    --------
+    >>> print(Superseded(2, SnapshotId(Position(1, 9), by=2)))
+    Superseded term=2 snapshot=1/9@2
+    """
+
+    term: int
+    snapshot: SnapshotId
