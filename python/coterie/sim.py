@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeAlias, 
 from coterie import _coterie
 from coterie.exceptions import ConfigError, UnknownNodeError
 from coterie.protocol import Answer
-from coterie.raft import Membership, Node, Run, Status
+from coterie.raft import Membership, Node, Run
 
 if TYPE_CHECKING:
     from coterie.protocol import Effect, LinkName
@@ -105,7 +105,7 @@ if TYPE_CHECKING:
         def checkpoint(self, record: object) -> None: ...
         def set(self, timer: str, at: float) -> None: ...
         def cancel(self, timer: str) -> None: ...
-        def answer(self, id: int, value: object = None, error: object = None) -> None: ...  # noqa: A002
+        def answer(self, id: int, value: object = None, error: object = None) -> None: ...
         def notify(self, event: object) -> None: ...
         @property
         def effects(self) -> list[Effect]: ...
@@ -202,7 +202,7 @@ class Process:
             Takes what it wants done.
         """
 
-    def request(self, now: float, id: int, request: Any, out: Outbox) -> None:  # noqa: A002 - the word of the field
+    def request(self, now: float, id: int, request: Any, out: Outbox) -> None:  # noqa: ARG002 - for who overrides it
         """Take a request, which must be answered exactly once, now or later. By default it is refused.
 
         Parameters
@@ -323,7 +323,9 @@ class OneWay(Fault):
     Examples
     --------
     >>> from coterie import sim
-    >>> plan = sim.Faults([sim.OneWay(senders=(1,), start=1.0, length=0.5)])  # nobody hears 1, and it hears all
+    >>> plan = sim.Faults(
+    ...     [sim.OneWay(senders=(1,), start=1.0, length=0.5)]
+    ... )  # nobody hears 1, and it hears all
     """
 
     senders: tuple[int, ...] = ()
@@ -660,7 +662,9 @@ class Faults(Sequence[Fault]):
     Examples
     --------
     >>> from coterie import raft, sim
-    >>> plan = sim.Faults([sim.Crash(node=1, start=1.0, length=0.5), sim.Drop(rate=0.2, start=2.0, length=1.0)])
+    >>> plan = sim.Faults(
+    ...     [sim.Crash(node=1, start=1.0, length=0.5), sim.Drop(rate=0.2, start=2.0, length=1.0)]
+    ... )
     >>> world = sim.World(raft.Node, members=3, seed=1, faults=plan)
     >>> world.run(seconds=5)
     >>> world.statistics["faults"]
@@ -775,14 +779,14 @@ class Swarm:
         Faults
             As if written by hand.
         """
-        return self._draw(seed, members, seconds, start, everybody=False)
+        return self.draw_for(seed, members, seconds, start, everybody=False)
 
-    def _draw(self, seed: int, members: int, seconds: float, start: float, *, everybody: bool) -> Faults:
+    def draw_for(self, seed: int, members: int, seconds: float, start: float, *, everybody: bool) -> Faults:
         faults: Iterable[Fault] = _coterie.sim_swarm(
             _seed(seed),
             members=members,
             start=start,
-            horizon=self._horizon(seconds),
+            horizon=self.horizon_of(seconds),
             heals=self.heals,
             share=self.share,
             interval=self.interval,
@@ -793,7 +797,7 @@ class Swarm:
         )
         return Faults(faults)
 
-    def _horizon(self, seconds: float) -> float:
+    def horizon_of(self, seconds: float) -> float:
         return seconds * 5 / 6 if self.horizon is None else self.horizon
 
 
@@ -837,13 +841,13 @@ class Clients:
     def __post_init__(self) -> None:
         unknown = set(self.operations) - {"put", "get", "transfer", "change"}
         if unknown:
-            raise ConfigError(f"operations: there is no {sorted(unknown)[0]!r}")
+            raise ConfigError(f"operations: there is no {min(unknown)!r}")
         if not {"put", "get"} & set(self.operations):
             raise ConfigError("operations: clients must put or get")
         if self.count < 1 or self.keys < 1 or not self.rate > 0 or not self.timeout > 0:
             raise ConfigError("clients: count, rate, keys and timeout must be positive")
 
-    def _arguments(self) -> tuple[int, float, int, float, float, bool, bool, float]:
+    def arguments(self) -> tuple[int, float, int, float, float, bool, bool, float]:
         does = set(self.operations)
         reads = 0.5 * ("get" in does) + 0.5 * ("put" not in does)
         interval = self.count / self.rate
@@ -892,7 +896,9 @@ class Row:
     def __str__(self) -> str:
         who = "world" if self.node is None else f"n{self.node}"
         peer = "" if self.peer is None else f" n{self.peer}"
-        return f"{self.step:>7} {self.at:>14.9f} {who} {self.verb}{peer} {self.text or '#' + self.fingerprint}"
+        return (
+            f"{self.step:>7} {self.at:>14.9f} {who} {self.verb}{peer} {self.text or '#' + self.fingerprint}"
+        )
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
@@ -1080,7 +1086,7 @@ class World(_coterie.SimWorld):
             members=members,
             seed=_seed(seed),
             faults=tuple(plan),
-            clients=None if clients is None else clients._arguments(),
+            clients=None if clients is None else clients.arguments(),
             record=bool(record),
             trace_rows=trace_rows,
             membership=membership,
@@ -1089,7 +1095,7 @@ class World(_coterie.SimWorld):
         world._changes = changes
         world._swarms = 0
         if isinstance(faults, Swarm) and faults.heals:
-            world._expect_progress(faults._horizon(60.0))
+            world._expect_progress(faults.horizon_of(60.0))
         return world
 
     _changes: bool
@@ -1116,9 +1122,11 @@ class World(_coterie.SimWorld):
             seed = _seed(self.seed + self._swarms)
             plan = _plan(faults, seed, self.members, seconds, self.now, everybody=self._changes)
             # Keys of a later plan must not be those of an earlier one.
-            self._inject(tuple(replace(fault, key=(fault.key + (self._swarms << 48)) % (1 << 64)) for fault in plan))
+            self._inject(
+                tuple(replace(fault, key=(fault.key + (self._swarms << 48)) % (1 << 64)) for fault in plan)
+            )
             if isinstance(faults, Swarm) and faults.heals:
-                self._expect_progress(self.now + faults._horizon(seconds))
+                self._expect_progress(self.now + faults.horizon_of(seconds))
         self._run(self.now + seconds)
 
     def run_until(self, predicate: Callable[[World], object], seconds: float, *, every: float = 0.01) -> bool:
@@ -1212,7 +1220,7 @@ class World(_coterie.SimWorld):
         """
         return self._request(self._known(node), request)
 
-    def answer(self, id: int) -> Answer | None:  # noqa: A002 - the word of the field
+    def answer(self, id: int) -> Answer | None:
         """The answer to a request, or None while there is none.
 
         Parameters
@@ -1238,9 +1246,7 @@ class World(_coterie.SimWorld):
 
     @property
     def nodes(self) -> dict[int, Any]:
-        """Each member: the :class:`coterie.raft.Status` of a native one, the object of one in Python, None when it is
-        down.
-        """
+        """Each member: the :class:`coterie.raft.Status` of a native one, or the object of one in Python; or None."""
         return {node: self._node(node) for node in range(1, self.members + 1)}
 
     @property
@@ -1291,7 +1297,9 @@ class World(_coterie.SimWorld):
     def _known(self, node: SupportsIndex) -> int:
         number = node.__index__()
         if not 1 <= number <= self.members:
-            raise UnknownNodeError(f"there is no member {number}; they count from 1 to {self.members}", node=number)
+            raise UnknownNodeError(
+                f"there is no member {number}; they count from 1 to {self.members}", node=number
+            )
         return number
 
     def __repr__(self) -> str:
@@ -1325,6 +1333,6 @@ def _plan(
     if faults is None:
         return Faults()
     if isinstance(faults, Swarm):
-        return faults._draw(seed, members, seconds, start, everybody=everybody)
+        return faults.draw_for(seed, members, seconds, start, everybody=everybody)
     plan = faults if isinstance(faults, Faults) else Faults(faults)
     return Faults(replace(fault, start=fault.start + start) for fault in plan)

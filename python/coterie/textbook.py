@@ -61,8 +61,10 @@ class Raft:
     >>> class Node:
     ...     def __init__(self, name):
     ...         self.name, self.elected = name, None
+    ...
     ...     def receive_start(self):
     ...         pass
+    ...
     ...     def receive_vote(self, candidate):
     ...         self.elected = candidate
     >>> nodes = [Node("a"), Node("b"), Node("c")]
@@ -86,7 +88,9 @@ class Raft:
         voters = [id for id in ids if id not in observers]
         if not voters:
             raise ConfigError("all nodes are observers; somebody must be able to vote")
-        self._world = sim.World(Node, members=len(self.nodes), seed=seed, membership=Membership.of(voters, observers))
+        self._world = sim.World(
+            Node, members=len(self.nodes), seed=seed, membership=Membership.of(voters, observers)
+        )
         self._voters = voters
         self._commands: dict[bytes, Any] = {}
 
@@ -110,7 +114,11 @@ class Raft:
     def voted_for(self) -> Any:
         """The node that a majority has voted for in the current term; None while there is none."""
         leader = self._world.leader
-        return self.leader if leader is not None and self._world.nodes[leader].term == self.current_term else None
+        return (
+            self.leader
+            if leader is not None and self._world.nodes[leader].term == self.current_term
+            else None
+        )
 
     @property
     def log(self) -> list[Any]:
@@ -186,7 +194,7 @@ class Raft:
         UnknownNodeError
             It is none of the nodes.
         """
-        id = self._id(candidate)  # noqa: A001 - the word of the field
+        id = self._id(candidate)
         if id not in self._voters:
             return False
         leader = self._world.leader
@@ -244,7 +252,9 @@ class Raft:
         raise UnknownNodeError(f"there is no node {node!r}", node=node)
 
     def __repr__(self) -> str:
-        return f"Raft(nodes={len(self.nodes)}, current_term={self.current_term}, voted_for={self.voted_for!r})"
+        return (
+            f"Raft(nodes={len(self.nodes)}, current_term={self.current_term}, voted_for={self.voted_for!r})"
+        )
 
 
 def raft(nodes: Sequence[Any], value: Any = None, *, seed: int = 0) -> Any:
@@ -278,7 +288,11 @@ def raft(nodes: Sequence[Any], value: Any = None, *, seed: int = 0) -> Any:
     --------
     >>> from types import SimpleNamespace as Node
     >>> from coterie import textbook
-    >>> nodes = [Node(name="a", role="follower"), Node(name="b", role="follower"), Node(name="c", role="follower")]
+    >>> nodes = [
+    ...     Node(name="a", role="follower"),
+    ...     Node(name="b", role="follower"),
+    ...     Node(name="c", role="follower"),
+    ... ]
     >>> nodes.append(Node(name="d", role="observer"))
     >>> leader = textbook.raft(nodes, "x = 1")
     >>> leader.role, sorted(node.role for node in nodes)
@@ -287,7 +301,9 @@ def raft(nodes: Sequence[Any], value: Any = None, *, seed: int = 0) -> Any:
     for node in nodes:
         role = _role(node)
         if role not in VOTERS | OBSERVERS:
-            raise ConfigError(f'{node!r} has the role {role!r}; there are "leader", "follower" and "observer"')
+            raise ConfigError(
+                f'{node!r} has the role {role!r}; there are "leader", "follower" and "observer"'
+            )
     cluster = Raft(nodes, seed=seed)
     cluster.start()
     if value is not None:

@@ -45,8 +45,12 @@ pub(super) fn show_effects_with<'py, P: Protocol>(
         Effect::Promise(to, said) => class!(py, PROTOCOL, "Promise")?.call1((to.0, message(&said)?)),
         Effect::Set(name, at) => class!(py, PROTOCOL, "Set")?.call1((timer(&name)?, seconds_of(at))),
         Effect::Cancel(name) => class!(py, PROTOCOL, "Cancel")?.call1((timer(&name)?,)),
-        Effect::Answer(id, Ok(value)) => class!(py, PROTOCOL, "Answer")?.call1((id.0, answer(&value)?, py.None())),
-        Effect::Answer(id, Err(why)) => class!(py, PROTOCOL, "Answer")?.call1((id.0, py.None(), error(&why)?)),
+        Effect::Answer(id, Ok(value)) => {
+            class!(py, PROTOCOL, "Answer")?.call1((id.0, answer(&value)?, py.None()))
+        }
+        Effect::Answer(id, Err(why)) => {
+            class!(py, PROTOCOL, "Answer")?.call1((id.0, py.None(), error(&why)?))
+        }
         Effect::Notify(told) => class!(py, PROTOCOL, "Notify")?.call1((event(&told)?,)),
     };
     effects.into_iter().map(one).collect()
@@ -71,6 +75,6 @@ pub(super) fn read_link(value: &Bound<'_, PyAny>) -> PyResult<Link> {
 }
 
 /// The name of a link.
-pub(super) fn show_link<'py>(py: Python<'py>, link: Link) -> Bound<'py, PyString> {
+pub(super) fn show_link(py: Python<'_>, link: Link) -> Bound<'_, PyString> {
     PyString::new(py, &Named(link).to_string())
 }

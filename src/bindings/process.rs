@@ -86,7 +86,9 @@ fn read_alarm(timer: &Bound<'_, PyAny>) -> PyResult<Alarm> {
     let mut bytes = [0; Name::LENGTH_MAX];
     let Some(room) = bytes.get_mut(..text.len()) else {
         let most = Name::LENGTH_MAX;
-        return Err(PyValueError::new_err(format!("{text:?} is too long for a timer: {most} bytes of UTF-8 at most")));
+        return Err(PyValueError::new_err(format!(
+            "{text:?} is too long for a timer: {most} bytes of UTF-8 at most"
+        )));
     };
     room.copy_from_slice(text.as_bytes());
     Ok(Alarm::Named(Name { bytes, length: text.len() as u8 }))
@@ -108,11 +110,7 @@ pub(super) struct Raised {
 
 impl Shared {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            classes: Arc::default(),
-            failed: AtomicBool::new(false),
-            failure: Mutex::new(None),
-        })
+        Arc::new(Self { classes: Arc::default(), failed: AtomicBool::new(false), failure: Mutex::new(None) })
     }
 
     /// Whether a process has raised something. The world ends there.
@@ -207,7 +205,11 @@ fn show<'py, N: Word>(py: Python<'py>, classes: &Classes, said: &Said<N>) -> PyR
 
 /// What a process in Python said: a word of Raft when it is one, else any value.
 fn read<N: Word>(classes: &Classes, base: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<Said<N>> {
-    if value.is_instance(base)? { N::read(value).map(Said::Native) } else { classes.encode(value).map(Said::Value) }
+    if value.is_instance(base)? {
+        N::read(value).map(Said::Native)
+    } else {
+        classes.encode(value).map(Said::Value)
+    }
 }
 
 impl Word for Asked {
@@ -258,7 +260,8 @@ impl Protocol for Member {
                 native(out, |out| machine.start(now, random, records, out));
             }
             Self::Python(process) => process.call("start", out, |py, classes| {
-                let records = records.iter().map(|record| show(py, classes, record)).collect::<PyResult<Vec<_>>>()?;
+                let records =
+                    records.iter().map(|record| show(py, classes, record)).collect::<PyResult<Vec<_>>>()?;
                 let random = Bound::new(py, SimRandom::of(random))?;
                 Ok(vec![
                     seconds(py, now)?,
@@ -287,7 +290,9 @@ impl Protocol for Member {
 
     fn expire(&mut self, now: Instant, timer: Alarm, out: &mut Outbox<Self>) {
         match (self, timer) {
-            (Self::Native(machine), Alarm::Native(timer)) => native(out, |out| machine.expire(now, timer, out)),
+            (Self::Native(machine), Alarm::Native(timer)) => {
+                native(out, |out| machine.expire(now, timer, out))
+            }
             (Self::Python(process), Alarm::Named(name)) => process.call("expire", out, |py, _| {
                 Ok(vec![seconds(py, now)?, PyString::new(py, name.as_str()).into_any().unbind()])
             }),
@@ -418,9 +423,13 @@ impl SimOutbox {
     }
 
     fn push(&self, py: Python<'_>, effect: Effect<Member>) -> PyResult<()> {
-        let pushed = guard::attached(py, &self.effects, |effects| effects.as_mut().map(|effects| effects.push(effect)))?;
+        let pushed = guard::attached(py, &self.effects, |effects| {
+            effects.as_mut().map(|effects| effects.push(effect))
+        })?;
         pushed.ok_or_else(|| {
-            errors::StoppedError::new_err("this outbox was for an earlier input; use the one that came with this input")
+            errors::StoppedError::new_err(
+                "this outbox was for an earlier input; use the one that came with this input",
+            )
         })
     }
 

@@ -344,7 +344,6 @@ impl RaftNode {
         snapshot_log_bytes, snapshot_log_entries, retained_entries, chunk_bytes, pending_max
     ))]
     #[expect(clippy::too_many_arguments, reason = "one for each setting, by name")]
-    #[expect(clippy::fn_params_excessive_bools, reason = "settings that are on or off")]
     fn new(
         id: u64,
         cluster: u64,
@@ -390,7 +389,8 @@ impl RaftNode {
                 retained_entries,
                 chunk_bytes,
                 pending_max,
-                ..Settings::default()
+                #[cfg(feature = "mutants")]
+                mutant: None,
             };
             let id = NodeId(id);
             let machine = Raft::new(id, settings.clone())
@@ -599,7 +599,7 @@ impl RaftNode {
         })
     }
 
-    fn __reduce__(&self) -> PyResult<()> {
+    fn __reduce__(_slf: &Bound<'_, Self>) -> PyResult<()> {
         Err(PyTypeError::new_err(
             "a Raft node cannot be pickled or copied: two machines of one id would vote twice",
         ))

@@ -10,7 +10,9 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::process::{Asked, Beside, Member, Process, Said, Shared, is_error, read_request, show_answer, told};
+use super::process::{
+    Asked, Beside, Member, Process, Said, Shared, is_error, read_request, show_answer, told,
+};
 use super::raft::RaftNode;
 use super::watcher::Watcher;
 use super::words::{Word, class, instant, seconds_of, span};
@@ -209,7 +211,10 @@ impl SimWorld {
     fn _inject(&self, py: Python<'_>, faults: &Bound<'_, PyAny>) -> PyResult<()> {
         guard::shielded(|| {
             let faults = Vec::<Fault>::read(faults)?;
-            self.with(py, |kinds| each!(kinds, world => faults.into_iter().for_each(|fault| world.inject(fault))))
+            self.with(
+                py,
+                |kinds| each!(kinds, world => faults.into_iter().for_each(|fault| world.inject(fault))),
+            )
         })
     }
 
@@ -479,7 +484,9 @@ impl SimWorld {
 }
 
 fn running() -> PyErr {
-    errors::StoppedError::new_err("this world is being run by another call, or was dropped when a call failed")
+    errors::StoppedError::new_err(
+        "this world is being run by another call, or was dropped when a call failed",
+    )
 }
 
 /// `InvariantViolated`, with its fields.
@@ -560,7 +567,9 @@ fn standard(world: Settings, first: &BTreeMap<NodeId, Made>, arguments: ClientAr
     let one = settings.values().next().cloned();
     let alike = settings.len() == first.len() && settings.values().all(|other| Some(other) == one.as_ref());
     let Some(raft) = one.filter(|_| alike) else {
-        return Err(errors::ConfigError::new_err("clients need members that are all raft.Node, with equal settings"));
+        return Err(errors::ConfigError::new_err(
+            "clients need members that are all raft.Node, with equal settings",
+        ));
     };
     let (count, interval, keys, timeout, reads, transfers, changes, until) = arguments;
     let clients = Workload {
@@ -636,7 +645,9 @@ fn world_settings(seed: u64, members: u64, given: &Bound<'_, PyDict>) -> PyResul
             "skew" => settings.clock.skew_max = span(value.extract()?)?,
             "drift_ppm" => settings.clock.drift_ppm_max = value.extract()?,
             "batch" => settings.batch_max = value.extract()?,
-            other => return Err(errors::ConfigError::new_err(format!("no setting of a world is called {other}"))),
+            other => {
+                return Err(errors::ConfigError::new_err(format!("no setting of a world is called {other}")));
+            }
         }
     }
     Ok(settings)
@@ -647,9 +658,8 @@ fn world_settings(seed: u64, members: u64, given: &Bound<'_, PyDict>) -> PyResul
 #[pyfunction]
 #[pyo3(signature = (seed, *, members, start, horizon, heals, share, interval, length, drift_ppm_max, jump_max, everybody))]
 #[expect(clippy::too_many_arguments, reason = "one for each setting, by name")]
-#[expect(clippy::fn_params_excessive_bools, reason = "settings that are on or off")]
-pub(super) fn sim_swarm<'py>(
-    py: Python<'py>,
+pub(super) fn sim_swarm(
+    py: Python<'_>,
     seed: u64,
     members: u64,
     start: f64,
@@ -661,7 +671,7 @@ pub(super) fn sim_swarm<'py>(
     drift_ppm_max: i64,
     jump_max: f64,
     everybody: bool,
-) -> PyResult<Bound<'py, PyAny>> {
+) -> PyResult<Bound<'_, PyAny>> {
     guard::shielded(|| {
         let mut swarm = Swarm::new(members, span(horizon)?);
         (swarm.heals, swarm.share, swarm.drift_ppm_max) = (heals, share, drift_ppm_max);
@@ -711,13 +721,18 @@ impl Columns {
         let table = PyDict::new(py);
         table.set_item("at", self.at.into_iter().map(seconds_of).collect::<Vec<_>>())?;
         table.set_item("step", self.step)?;
-        table.set_item("node", self.node.into_iter().map(|node| node.map(|node| node.0)).collect::<Vec<_>>())?;
+        table.set_item(
+            "node",
+            self.node.into_iter().map(|node| node.map(|node| node.0)).collect::<Vec<_>>(),
+        )?;
         table.set_item("verb", self.verb.into_iter().map(Verb::name).collect::<Vec<_>>())?;
-        table.set_item("peer", self.peer.into_iter().map(|node| node.map(|node| node.0)).collect::<Vec<_>>())?;
+        table.set_item(
+            "peer",
+            self.peer.into_iter().map(|node| node.map(|node| node.0)).collect::<Vec<_>>(),
+        )?;
         let words = self.fingerprint.into_iter().map(|word| format!("{word:016x}"));
         table.set_item("fingerprint", words.collect::<Vec<_>>())?;
         table.set_item("text", self.text)?;
         Ok(table)
     }
 }
-

@@ -22,7 +22,9 @@ impl Classes {
 
     fn nested(&self, value: &Bound<'_, PyAny>, depth: usize) -> PyResult<Value> {
         let Some(below) = depth.checked_sub(1) else {
-            return Err(PyValueError::new_err(format!("values may be nested {DEPTH_MAX} deep; this one is deeper")));
+            return Err(PyValueError::new_err(format!(
+                "values may be nested {DEPTH_MAX} deep; this one is deeper"
+            )));
         };
         if value.is_none() {
             return Ok(Value::None);
@@ -43,10 +45,18 @@ impl Classes {
             return Ok(Value::Bytes(bytes.as_bytes().to_vec().into()));
         }
         if let Ok(items) = value.cast_exact::<PyTuple>() {
-            return items.iter().map(|item| self.nested(&item, below)).collect::<PyResult<_>>().map(Value::Tuple);
+            return items
+                .iter()
+                .map(|item| self.nested(&item, below))
+                .collect::<PyResult<_>>()
+                .map(Value::Tuple);
         }
         if let Ok(items) = value.cast_exact::<PyList>() {
-            return items.iter().map(|item| self.nested(&item, below)).collect::<PyResult<_>>().map(Value::List);
+            return items
+                .iter()
+                .map(|item| self.nested(&item, below))
+                .collect::<PyResult<_>>()
+                .map(Value::List);
         }
         if let Ok(pairs) = value.cast_exact::<PyDict>() {
             let pair = |(key, value)| Ok((self.nested(&key, below)?, self.nested(&value, below)?));
@@ -86,12 +96,15 @@ impl Classes {
         if known.is(class) {
             return Ok(name);
         }
-        Err(PyTypeError::new_err(format!("two classes of this world are called {name}; their names must differ")))
+        Err(PyTypeError::new_err(format!(
+            "two classes of this world are called {name}; their names must differ"
+        )))
     }
 
     /// The Python object of a value.
     pub(super) fn decode<'py>(&self, py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
-        let all = |items: &[Value]| items.iter().map(|item| self.decode(py, item)).collect::<PyResult<Vec<_>>>();
+        let all =
+            |items: &[Value]| items.iter().map(|item| self.decode(py, item)).collect::<PyResult<Vec<_>>>();
         Ok(match value {
             Value::None => py.None().into_bound(py),
             Value::Bool(truth) => PyBool::new(py, *truth).to_owned().into_any(),
@@ -119,8 +132,9 @@ impl Classes {
         name: &str,
         fields: &[(String, Value)],
     ) -> PyResult<Bound<'py, PyAny>> {
-        let class = guard::attached(py, &self.0, |classes| classes.get(name).map(|class| class.clone_ref(py)))?
-            .ok_or_else(|| PyTypeError::new_err(format!("no class of this world is called {name}")))?;
+        let class =
+            guard::attached(py, &self.0, |classes| classes.get(name).map(|class| class.clone_ref(py)))?
+                .ok_or_else(|| PyTypeError::new_err(format!("no class of this world is called {name}")))?;
         let object = py.get_type::<PyAny>();
         let revived = object.call_method1("__new__", (class,))?;
         let set = object.getattr("__setattr__")?;

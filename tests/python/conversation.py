@@ -23,7 +23,7 @@ ALL, OUTCOMES, NOTHING = "all", "outcomes", "nothing"
 WORD = (1 << 64) - 1
 
 
-class Broken(Exception):
+class Broken(Exception):  # noqa: N818 - what is broken is a script
     """An expectation or an invariant did not hold, or a command made no sense."""
 
 
@@ -49,7 +49,7 @@ class Entry:
 class Log:
     """A log entry by entry, as the naive twin keeps it."""
 
-    base: raft.Position = raft.Position(0, 0)
+    base: raft.Position = field(default_factory=lambda: raft.Position(0, 0))
     entries: list[Entry] = field(default_factory=list)
 
     def append(self, entries: tuple[raft.Run, ...]) -> None:
@@ -342,7 +342,7 @@ class Cluster:
         assert machine is not None
         self.act(name, verb(machine) + machine.flush(self.now))
 
-    def act(self, name: int, effects: list[protocol.Effect]) -> None:
+    def act(self, name: int, effects: list[protocol.Effect]) -> None:  # noqa: C901 - one case for each effect
         member = self.members[name]
         for effect in effects:
             self.done += not isinstance(effect, protocol.Set | protocol.Cancel)
@@ -380,7 +380,10 @@ class Cluster:
         self.answers[asked] = answer
 
     def notify(self, name: int, event: events.Event) -> None:
-        self.say(ALL if isinstance(event, events.Read | events.Write | events.Discard) else OUTCOMES, f"{name} {event}")
+        self.say(
+            ALL if isinstance(event, events.Read | events.Write | events.Discard) else OUTCOMES,
+            f"{name} {event}",
+        )
         if isinstance(event, events.Committed):
             self.invariants.commits(name, event.entries)
         asks = self.members[name].application.hear(event)
@@ -569,7 +572,9 @@ def obey(cluster: Cluster, line: str) -> None:
     rest, _, last = line.rstrip().rpartition(" ")
     said = {"quietly": NOTHING, "all": ALL}.get(last)
     words = Words(rest if said else line)
-    usual = dict.fromkeys(("members", "given"), NOTHING) | dict.fromkeys(("settle", "advance", "elect"), OUTCOMES)
+    usual = dict.fromkeys(("members", "given"), NOTHING) | dict.fromkeys(
+        ("settle", "advance", "elect"), OUTCOMES
+    )
     cluster.detail = said or usual.get(words.name, ALL)
     command = COMMANDS.get(words.name)
     if command is None:
@@ -606,7 +611,9 @@ def given(cluster: Cluster, words: Words) -> None:
     """A member with a past: a journal that says so."""
     name = words.integer(0)
     terms = [number(term) for term in words.list("log")]
-    entries = tuple(raft.Run(term, index, (f"{term}/{index}".encode(),)) for index, term in enumerate(terms, 1))
+    entries = tuple(
+        raft.Run(term, index, (f"{term}/{index}".encode(),)) for index, term in enumerate(terms, 1)
+    )
     vote = next((number(word) for word in words.list("vote")), None)
     membership = raft.Membership.of([number(word) for word in words.list("members")])
     hard = records.HardState(words.number("term") or 0, vote)
@@ -863,7 +870,9 @@ def replay(script: str) -> tuple[str, int]:
                 obey(cluster, line)
             except Broken as problem:
                 said = "\n    ".join(cluster.said)
-                raise Broken(f"line {place}: `{line}`: {problem}\n  said since the last ----:\n    {said}") from problem
+                raise Broken(
+                    f"line {place}: `{line}`: {problem}\n  said since the last ----:\n    {said}"
+                ) from problem
     if cluster.said:
         raise Broken(f"something was said after the last ----: {cluster.said}")
     return "\n".join(lines), commands

@@ -25,7 +25,7 @@ from coterie.raft import answers, errors, events, messages, records, requests
 
 
 def pair(**settings: Any) -> sim.World:
-    return sim.World(lambda id: Counter(), members=2, **settings)
+    return sim.World(lambda _: Counter(), members=2, **settings)
 
 
 class Counter(sim.Process):
@@ -83,7 +83,9 @@ def test_a_run_in_pieces_is_the_same_run() -> None:
 
 
 def test_clients_are_answered_and_judged() -> None:
-    world = sim.World(raft.Node, members=5, seed=5, clients=sim.Clients(operations=("put", "get", "transfer", "change")))
+    world = sim.World(
+        raft.Node, members=5, seed=5, clients=sim.Clients(operations=("put", "get", "transfer", "change"))
+    )
     world.run(seconds=60, faults=sim.Faults.swarm())
     world.check()
     assert world.statistics["answers"] > 1000
@@ -275,7 +277,7 @@ def test_a_recording_world_tells_everything_in_words() -> None:
     early = loud.trace.filter(node=1, end=0.5)
     assert all(1 in {row.node, row.peer} and row.at < 0.5 for row in early)
     assert len(loud.trace[:5]) == 5
-    assert str(loud.trace[0]).split()[2:4] == ["n1", "start"]
+    assert str(loud.trace[0]).split()[3] == "start"
 
 
 # --- Processes in Python -----------------------------------------------------------------------------------------
@@ -333,8 +335,9 @@ def test_nobody_shares_what_was_sent() -> None:
             got.append(message)
 
     got: list[Any] = []
-    sim.World(lambda id: Careless() if id == 1 else Careless(), members=2).run(seconds=1)
-    assert got == [[1], [1]] or got == [[1]]
+    sim.World(lambda id: Careless(), members=3, seed=1).run(seconds=1)
+    assert got
+    assert all(message == [1] for message in got)
 
 
 class Colour(IntEnum):
@@ -350,7 +353,18 @@ class Thawed:
     x: int
 
 
-UNENCODABLE = [object(), {1, 2}, bytearray(b"x"), Colour.RED, Point(1), Thawed(1), OrderedDict(), 1j, [1, {2}], range(3)]
+UNENCODABLE = [
+    object(),
+    {1, 2},
+    bytearray(b"x"),
+    Colour.RED,
+    Point(1),
+    Thawed(1),
+    OrderedDict(),
+    1j,
+    [1, {2}],
+    range(3),
+]
 
 
 @pytest.mark.parametrize("value", UNENCODABLE, ids=lambda value: type(value).__name__)
@@ -381,7 +395,9 @@ def test_a_process_that_raises_ends_the_world_with_its_traceback() -> None:
 
     world = sim.World(lambda id: Fragile(), members=3, seed=9)
     for _ in range(2):  # it stays where it was
-        with pytest.raises(coterie.InvariantViolated, match="raised LookupError: nothing there in expire") as failure:
+        with pytest.raises(
+            coterie.InvariantViolated, match="raised LookupError: nothing there in expire"
+        ) as failure:
             world.run(seconds=5)
         assert failure.value.seed == 9
         assert failure.value.step > 0

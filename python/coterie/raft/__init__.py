@@ -206,7 +206,7 @@ class Node(_coterie.RaftNode):
 
     def __new__(
         cls,
-        id: int,  # noqa: A002 - the word of the field
+        id: int,
         *,
         cluster: int = 0,
         election_timeout: float = 0.3,
@@ -259,10 +259,12 @@ class Node(_coterie.RaftNode):
 
     if TYPE_CHECKING:
         # Inherited from the compiled class, which documents them; here with their types.
-        def start(self, now: float, seed: int, records: Sequence[records.Record] | None = None) -> list[Effect]: ...
+        def start(
+            self, now: float, seed: int, records: Sequence[records.Record] | None = None
+        ) -> list[Effect]: ...
         def receive(self, now: float, sender: int, message: messages.Message) -> list[Effect]: ...
         def expire(self, now: float, timer: TimerName) -> list[Effect]: ...
-        def request(self, now: float, id: int, request: requests.Request) -> list[Effect]: ...  # noqa: A002
+        def request(self, now: float, id: int, request: requests.Request) -> list[Effect]: ...
         def link(self, now: float, peer: int, link: LinkName) -> list[Effect]: ...
         def flush(self, now: float) -> list[Effect]: ...
         @property

@@ -51,7 +51,6 @@ class Done(Answer):
     """
 
 
-
 @dataclass(frozen=True, slots=True)
 class Committed(Answer):
     """The commands are committed; the first is as many places before ``last`` as there are others.
@@ -66,7 +65,6 @@ class Committed(Answer):
     >>> print(Committed(Position(2, 9)))
     Committed 2/9
     """
-
 
     last: Position
 
@@ -86,7 +84,6 @@ class Read(Answer):
     Read 9
     """
 
-
     index: int
 
 
@@ -104,7 +101,6 @@ class Changed(Answer):
     >>> print(Changed(9))
     Changed 9
     """
-
 
     index: int
 
@@ -125,7 +121,6 @@ class Transferred(Answer):
     >>> print(Transferred(leader=2, term=3))
     Transferred leader=2 term=3
     """
-
 
     leader: int
     term: int

@@ -266,7 +266,7 @@ class Stale(Error):
 
 @dataclass(frozen=True, slots=True)
 class Halted(Error):
-    """This machine does nothing any more.
+    """The machine does nothing any more.
 
     Attributes
     ----------

@@ -62,7 +62,6 @@ class Restore(Event):
     Restore 1/9@2(4)
     """
 
-
     snapshot: Snapshot
 
 
@@ -80,7 +79,6 @@ class Committed(Event):
     >>> print(Committed((Run(1, 2, (b"x",)),)))
     Committed [1/2 "x"]
     """
-
 
     entries: tuple[Run, ...]
 
@@ -104,7 +102,6 @@ class Role(Event):
     Role Follower term=2
     """
 
-
     role: RoleName
     term: int
     leader: int | None = None
@@ -112,7 +109,7 @@ class Role(Event):
 
 @dataclass(frozen=True, slots=True)
 class Membership(Event):
-    """This membership is effective now, though it may not be committed yet.
+    """The membership is effective now, though it may not be committed yet.
 
     Attributes
     ----------
@@ -128,7 +125,6 @@ class Membership(Event):
     Membership 1 {1 2 3}
     """
 
-
     index: int
     membership: _Membership
 
@@ -142,7 +138,6 @@ class MakeSnapshot(Event):
     >>> print(MakeSnapshot())
     MakeSnapshot
     """
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +161,6 @@ class Read(Event):
     >>> print(Read(SnapshotId(Position(1, 9), by=2), offset=0, length=4, to=3))
     Read 1/9@2 offset=0 length=4 to=3
     """
-
 
     snapshot: SnapshotId
     offset: int
@@ -194,7 +188,6 @@ class Write(Event):
     Write 1/9@2(4) offset=0 data="abcd"
     """
 
-
     snapshot: Snapshot
     offset: int
     data: bytes
@@ -216,7 +209,6 @@ class Install(Event):
     Install 1/9@2(4)
     """
 
-
     snapshot: Snapshot
 
 
@@ -236,7 +228,6 @@ class Discard(Event):
     Discard 1/9@2
     """
 
-
     snapshot: SnapshotId
 
 
@@ -254,6 +245,5 @@ class Halted(Event):
     >>> Halted("the journal is another member's").reason
     "the journal is another member's"
     """
-
 
     reason: str

@@ -77,10 +77,9 @@ class Beat:
         return _coterie.raft_line("beat", self)
 
 
-
 @dataclass(frozen=True, slots=True)
 class RequestPreVote(Message):
-    """"Would you vote for me in ``term``?" (thesis §9.6). Changes nothing at the one who is asked.
+    """Asks "would you vote for me in ``term``?" (thesis §9.6). Changes nothing at the one who is asked.
 
     Attributes
     ----------
@@ -94,7 +93,6 @@ class RequestPreVote(Message):
     >>> print(RequestPreVote(term=2, last=Position(1, 3)))
     RequestPreVote term=2 last=1/3
     """
-
 
     term: int
     last: Position
@@ -117,14 +115,13 @@ class PreVote(Message):
     PreVote term=2 granted
     """
 
-
     term: int
     granted: bool
 
 
 @dataclass(frozen=True, slots=True)
 class RequestVote(Message):
-    """"Vote for me in ``term``" (§3.4). A promise: the candidate has written down its vote for itself.
+    """Asks "vote for me in ``term``" (§3.4). A promise: the candidate has written down its vote for itself.
 
     Attributes
     ----------
@@ -141,7 +138,6 @@ class RequestVote(Message):
     >>> print(RequestVote(term=2, last=Position(1, 3), transfer=(1, 9)))
     RequestVote term=2 last=1/3 transfer=1:9
     """
-
 
     term: int
     last: Position
@@ -164,7 +160,6 @@ class Vote(Message):
     >>> print(Vote(term=2, granted=False))
     Vote term=2 refused
     """
-
 
     term: int
     granted: bool
@@ -197,7 +192,6 @@ class Append(Message):
     Append term=2 previous=1/1 commit=1 [2/2..3 "x" "y"]
     """
 
-
     term: int
     previous: Position
     commit: int
@@ -209,7 +203,7 @@ class Append(Message):
 
 @dataclass(frozen=True, slots=True)
 class Appended(Message):
-    """"My disk has your log up to ``matched``." A promise.
+    """Says "my disk has your log up to ``matched``". A promise.
 
     Attributes
     ----------
@@ -226,7 +220,6 @@ class Appended(Message):
     Appended term=2 matched=7
     """
 
-
     term: int
     matched: int
     joined: int = 0
@@ -234,7 +227,7 @@ class Appended(Message):
 
 @dataclass(frozen=True, slots=True)
 class Rejected(Message):
-    """"I have not what you say comes before" (§5.3 of the paper).
+    """Says "I have not what you say comes before" (§5.3 of the paper).
 
     Attributes
     ----------
@@ -255,7 +248,6 @@ class Rejected(Message):
     Rejected term=2 previous=7 hint=1/4
     """
 
-
     term: int
     previous: int
     hint: Position
@@ -265,7 +257,7 @@ class Rejected(Message):
 
 @dataclass(frozen=True, slots=True)
 class Heard(Message):
-    """"I follow you": the answer to a beat.
+    """Says "I follow you": the answer to a beat.
 
     Attributes
     ----------
@@ -281,7 +273,6 @@ class Heard(Message):
     >>> print(Heard(2, Beat(round=7, sent=0.05025), lease=True))
     Heard term=2 beat=7@50.25ms lease
     """
-
 
     term: int
     beat: Beat
@@ -313,7 +304,6 @@ class Install(Message):
     Install term=2 1/9@2(4) offset=0 data="abcd"
     """
 
-
     term: int
     snapshot: Snapshot
     offset: int
@@ -323,7 +313,7 @@ class Install(Message):
 
 @dataclass(frozen=True, slots=True)
 class Installed(Message):
-    """"I have the snapshot up to ``offset``."
+    """Says "I have the snapshot up to ``offset``".
 
     Attributes
     ----------
@@ -342,7 +332,6 @@ class Installed(Message):
     Installed term=2 1/9@2 offset=4
     """
 
-
     term: int
     snapshot: SnapshotId
     offset: int
@@ -351,7 +340,7 @@ class Installed(Message):
 
 @dataclass(frozen=True, slots=True)
 class TimeoutNow(Message):
-    """"Campaign now" (§3.10): you have my whole log.
+    """Says "campaign now" (§3.10): you have my whole log.
 
     Attributes
     ----------
@@ -366,14 +355,13 @@ class TimeoutNow(Message):
     TimeoutNow term=2
     """
 
-
     term: int
     round: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RequestRead(Message):
-    """A follower's reads: "what must I have applied to serve them?" (§6.4)
+    """Asks, for a follower's reads, "what must I have applied to serve them?" (§6.4).
 
     Attributes
     ----------
@@ -387,7 +375,6 @@ class RequestRead(Message):
     >>> print(RequestRead(term=2, token=77))
     RequestRead term=2
     """
-
 
     term: int
     token: int
@@ -412,7 +399,6 @@ class Read(Message):
     Read term=2 index=9
     """
 
-
     term: int
     token: int
     index: int
@@ -434,7 +420,6 @@ class Stored(Message):
     >>> print(Stored(term=2, last=9))
     Stored term=2 last=9
     """
-
 
     term: int
     last: int

@@ -57,7 +57,6 @@ class Identity(Record):
     Identity cluster=0 id=1
     """
 
-
     cluster: int
     id: int
 
@@ -79,7 +78,6 @@ class HardState(Record):
     HardState term=2
     """
 
-
     term: int
     vote: int | None = None
 
@@ -98,7 +96,6 @@ class Append(Record):
     >>> print(Append((Run(1, 1, (b"x",)),)))
     Append [1/1 "x"]
     """
-
 
     entries: tuple[Run, ...]
 
@@ -129,7 +126,6 @@ class Checkpoint(Record):
     >>> print(Checkpoint(0, 1, HardState(2), None, Position(0, 0), (0, Membership.of([1, 2]))))
     Checkpoint cluster=0 id=1 term=2 base=0/0 membership=0:{1 2}
     """
-
 
     cluster: int
     id: int

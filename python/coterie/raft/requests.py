@@ -85,7 +85,7 @@ class Propose(Request):
 
 @dataclass(frozen=True, slots=True)
 class Read(Request):
-    """Up to which entry must the application have applied, so that a read sees all that was acknowledged before?
+    """Ask up to which entry the application must have applied, so that a read sees all that was acknowledged.
 
     Attributes
     ----------
