@@ -760,7 +760,9 @@ class Swarm:
     drift_ppm_max: int = 10_000
     jump_max: float = 0.0
 
-    def draw(self, seed: int, *, members: int, seconds: float = 60.0, start: float = 0.0) -> Faults:
+    def draw(
+        self, seed: int, *, members: int, seconds: float = 60.0, start: float = 0.0, everybody: bool = False
+    ) -> Faults:
         """The plan of a seed.
 
         Parameters
@@ -773,20 +775,19 @@ class Swarm:
             How long the world will run, for a horizon of None.
         start : float, default 0.0
             When faults begin to come, in seconds since the beginning of the world.
+        everybody : bool, default False
+            Whether all heal at the horizon, and not a drawn quorum: for clusters whose voters change.
 
         Returns
         -------
         Faults
             As if written by hand.
         """
-        return self.draw_for(seed, members, seconds, start, everybody=False)
-
-    def draw_for(self, seed: int, members: int, seconds: float, start: float, *, everybody: bool) -> Faults:
         faults: Iterable[Fault] = _coterie.sim_swarm(
             _seed(seed),
             members=members,
             start=start,
-            horizon=self.horizon_of(seconds),
+            horizon=self._horizon(seconds),
             heals=self.heals,
             share=self.share,
             interval=self.interval,
@@ -797,7 +798,7 @@ class Swarm:
         )
         return Faults(faults)
 
-    def horizon_of(self, seconds: float) -> float:
+    def _horizon(self, seconds: float) -> float:
         return seconds * 5 / 6 if self.horizon is None else self.horizon
 
 
@@ -847,7 +848,7 @@ class Clients:
         if self.count < 1 or self.keys < 1 or not self.rate > 0 or not self.timeout > 0:
             raise ConfigError("clients: count, rate, keys and timeout must be positive")
 
-    def arguments(self) -> tuple[int, float, int, float, float, bool, bool, float]:
+    def _arguments(self) -> tuple[int, float, int, float, float, bool, bool, float]:
         does = set(self.operations)
         reads = 0.5 * ("get" in does) + 0.5 * ("put" not in does)
         interval = self.count / self.rate
@@ -1086,7 +1087,7 @@ class World(_coterie.SimWorld):
             members=members,
             seed=_seed(seed),
             faults=tuple(plan),
-            clients=None if clients is None else clients.arguments(),
+            clients=None if clients is None else clients._arguments(),
             record=bool(record),
             trace_rows=trace_rows,
             membership=membership,
@@ -1095,7 +1096,7 @@ class World(_coterie.SimWorld):
         world._changes = changes
         world._swarms = 0
         if isinstance(faults, Swarm) and faults.heals:
-            world._expect_progress(faults.horizon_of(60.0))
+            world._expect_progress(faults._horizon(60.0))
         return world
 
     _changes: bool
@@ -1126,7 +1127,7 @@ class World(_coterie.SimWorld):
                 tuple(replace(fault, key=(fault.key + (self._swarms << 48)) % (1 << 64)) for fault in plan)
             )
             if isinstance(faults, Swarm) and faults.heals:
-                self._expect_progress(self.now + faults.horizon_of(seconds))
+                self._expect_progress(self.now + faults._horizon(seconds))
         self._run(self.now + seconds)
 
     def run_until(self, predicate: Callable[[World], object], seconds: float, *, every: float = 0.01) -> bool:
@@ -1333,6 +1334,6 @@ def _plan(
     if faults is None:
         return Faults()
     if isinstance(faults, Swarm):
-        return faults.draw_for(seed, members, seconds, start, everybody=everybody)
+        return faults.draw(seed, members=members, seconds=seconds, start=start, everybody=everybody)
     plan = faults if isinstance(faults, Faults) else Faults(faults)
     return Faults(replace(fault, start=fault.start + start) for fault in plan)

@@ -55,7 +55,7 @@ class Counter(sim.Process):
 
 
 def test_the_world_of_the_first_page() -> None:
-    world = sim.World(lambda id: raft.Node(id), members=5, seed=7)
+    world = sim.World(lambda id: raft.Node(id), members=5, seed=7)  # noqa: PLW0108 - as users write it
     world.run(seconds=60, faults=sim.Faults.swarm())
     world.check()
     assert world.leader in range(1, 6)
