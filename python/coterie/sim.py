@@ -1078,6 +1078,8 @@ class World(_coterie.SimWorld):
             raise ConfigError(f'fidelity is {fidelity!r}; from Python, worlds run by "values"')
         if clients is not None and not isinstance(clients, Clients):
             raise ConfigError(f"clients is {clients!r}; it must be a coterie.sim.Clients")
+        if clients is not None and membership is not None:
+            raise ConfigError("membership: where there are clients, all members begin as voters")
         given = {"latency": latency, "sync": sync, "skew": skew}
         changes = clients is not None and "change" in clients.operations
         plan = _plan(faults, _seed(seed), members, 60.0, 0.0, everybody=changes)

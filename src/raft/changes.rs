@@ -6,6 +6,7 @@ use super::progress::Stage;
 use super::{Answer, Change, Error, Message, Payload, Role, Timer};
 use crate::id::{NodeId, RequestId};
 use crate::protocol::Outbox;
+use crate::time::Instant;
 use std::sync::Arc;
 
 /// How many entries a learner may lack when it becomes a voter; what it lacks, a commit may have to wait for
@@ -107,8 +108,10 @@ impl Raft {
             && self.peers.iter().any(|progress| progress.id == peer && progress.matched == last);
         if ready {
             transfer.told = true;
-            // From here on the others may forget their leases of these rounds.
+            // From here on the others may forget their leases of these rounds, so none counts any more: not even
+            // when the transfer has failed and the lease would still run.
             self.lease_floor = self.round;
+            self.peers.iter_mut().for_each(|progress| progress.leased = Instant::ZERO);
             out.send(peer, Message::TimeoutNow { term: self.hard.term, round: self.round });
         }
     }

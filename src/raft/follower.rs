@@ -105,6 +105,8 @@ impl Raft {
             self.tell_membership(out);
         }
         if !fresh.is_empty() {
+            // The term first: no journal may hold an entry of a term that its member seems not to have reached.
+            self.write_down(out);
             out.persist(Record::Append(fresh));
         }
         true

@@ -109,9 +109,11 @@ impl Raft {
 
     /// A beat passed: what was sent long ago may be lost.
     pub(super) fn snapshot_waits(&mut self, at: usize, out: &mut Outbox<Self>) {
-        let Stage::Snapshot { waited, .. } = &mut self.peers[at].stage else { return };
+        let peer = &mut self.peers[at];
+        let Stage::Snapshot { waited, .. } = &mut peer.stage else { return };
         *waited += 1;
-        if *waited >= CHUNK_BEATS {
+        // Nothing is read for a peer that is not there.
+        if *waited >= CHUNK_BEATS && peer.active {
             *waited = 0;
             self.read_chunk(at, out);
         }

@@ -66,8 +66,11 @@ struct Replay {
 }
 
 fn replay(script: &str) -> Replay {
+    replay_in(Cluster::default(), script)
+}
+
+fn replay_in(mut cluster: Cluster, script: &str) -> Replay {
     let mut replay = Replay { text: String::new(), broken: None, commands: 0 };
-    let mut cluster = Cluster::default();
     let mut expected = false;
     for (number, line) in script.lines().enumerate() {
         if expected {
@@ -124,4 +127,31 @@ fn nonsense_in_a_script_is_reported() {
     for line in ["fly 1", "propose 9 \"x\"", "members 1 2 colour=red", "advance soon"] {
         assert!(replay(line).broken.is_some(), "{line}");
     }
+}
+
+/// A conversation that goes on as if nothing were wrong is worth nothing.
+#[cfg(feature = "mutants")]
+#[test]
+fn each_planted_bug_breaks_a_conversation() {
+    use coterie::raft::Mutant;
+
+    let scripts: Vec<String> =
+        scripts().iter().map(|path| fs::read_to_string(path).expect("a script is UTF-8")).collect();
+    // What is broken anyway proves nothing.
+    let sound: Vec<String> = scripts.into_iter().filter(|script| replay(script).broken.is_none()).collect();
+    let mut unseen = Vec::new();
+    for &mutant in Mutant::ALL {
+        let broken = |script: &&String| {
+            let mut cluster = Cluster::default();
+            cluster.settings.mutant = Some(mutant);
+            let replay = replay_in(cluster, script);
+            replay.broken.is_some()
+        };
+        let count = sound.iter().filter(broken).count();
+        println!("{mutant:?} breaks {count} of {}", sound.len());
+        if count == 0 {
+            unseen.push(mutant);
+        }
+    }
+    assert!(unseen.is_empty(), "{unseen:?} break no expectation and no invariant of any conversation");
 }

@@ -228,7 +228,8 @@ fn same_logs(cluster: &mut Cluster, words: &Words) -> Outcome {
     Ok(())
 }
 
-fn equal(what: &str, found: impl ToString, expected: impl ToString) -> Outcome {
+#[expect(clippy::needless_pass_by_value, reason = "most of what is compared was just made")]
+fn equal<T: ToString, U: ToString>(what: &str, found: T, expected: U) -> Outcome {
     let (found, expected) = (found.to_string(), expected.to_string());
     if found == expected { Ok(()) } else { Err(format!("{what} is {found:?}, not {expected:?}")) }
 }

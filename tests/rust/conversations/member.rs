@@ -85,7 +85,7 @@ impl Disk {
             Record::Checkpoint(checkpoint) => Some(checkpoint.hard.term),
             Record::Identity { .. } | Record::Append(_) => None,
         });
-        terms.last().unwrap_or(0)
+        terms.fold(0, |_, later| later)
     }
 
     /// The log as the machine must see it: from all records, durable or not.

@@ -1,0 +1,142 @@
+//! Who asks in the standard world.
+
+use std::time::Duration;
+
+use super::super::host::{Asks, Load};
+use super::keys::Put;
+use super::{Scenario, Workload};
+use crate::id::{NodeId, RequestId};
+use crate::raft::{Answer, Batch, Change, Error, Membership, Raft, Request, WEIGHT};
+use crate::random::{Random, mix};
+use crate::time::Instant;
+
+/// Clients that put and read keys, and an operator who moves leadership and changes the membership.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    workload: Workload,
+    lease: bool,
+    members: u64,
+    each: Vec<Client>,
+    operations: u64,
+    operator: Random,
+}
+
+#[derive(Clone, Debug)]
+struct Client {
+    random: Random,
+    /// What it waits for.
+    waits: Option<RequestId>,
+    /// Who led, when it last heard.
+    leader: Option<NodeId>,
+}
+
+/// Tokens: a client's next operation has its number; the operator has this.
+const OPERATOR: u64 = 1 << 32;
+/// A client's time-out has this bit, and the request.
+const TIMEOUT: u64 = 1 << 63;
+const CLIENT_SHIFT: u32 = 48;
+
+impl Clients {
+    /// The clients of this scenario.
+    pub fn new(scenario: &Scenario) -> Self {
+        let mut random = Random::new(mix(scenario.world.seed ^ 0x636c_6965_6e74));
+        let workload = scenario.clients.clone();
+        let client = |_| Client { random: random.split(), waits: None, leader: None };
+        let each = (0..workload.count).map(client).collect();
+        let operator = Random::new(mix(scenario.world.seed ^ 0x6f70_6572));
+        let (lease, members) = (scenario.raft.lease.is_some(), scenario.world.members);
+        Self { workload, lease, members, each, operations: 0, operator }
+    }
+
+    fn ask(&mut self, number: u64, asks: &mut Asks<'_, Raft>) {
+        let client = &mut self.each[number as usize];
+        let drawn = NodeId(1 + client.random.below(self.members));
+        let node = client.leader.filter(|_| client.random.below(10) > 0).unwrap_or(drawn);
+        let deadline = asks.clock(node) + self.workload.timeout;
+        let key = client.random.below(self.workload.keys);
+        let request = if client.random.below(1_000) < self.workload.reads {
+            Request::Read { lease: self.lease && client.random.below(2) == 0, deadline }
+        } else {
+            self.operations += 1;
+            let put = Put { operation: self.operations, key };
+            Request::Propose { commands: Batch::new([put.to_bytes()]), deadline }
+        };
+        let id = asks.request(node, request);
+        client.waits = Some(id);
+        asks.wake_at(asks.now() + self.workload.timeout * 2, TIMEOUT | number << CLIENT_SHIFT | id.0);
+    }
+
+    fn next(&mut self, number: u64, soon: bool, asks: &mut Asks<'_, Raft>) {
+        let client = &mut self.each[number as usize];
+        client.waits = None;
+        let wait = self.workload.interval.as_nanos() as u64 * 2;
+        let wait = if soon { wait / 8 } else { wait };
+        let at = asks.now() + Duration::from_nanos(client.random.below(wait.max(1)));
+        asks.wake_at(at, number);
+    }
+
+    /// Moves leadership, or demotes a voter, or promotes a learner.
+    fn operate(&mut self, asks: &mut Asks<'_, Raft>) {
+        if asks.now().since(Instant::ZERO) > self.workload.until {
+            return;
+        }
+        let wait = Duration::from_nanos(self.operator.below(4_000_000_000));
+        asks.wake_at(asks.now() + wait, OPERATOR);
+        let drawn = NodeId(1 + self.operator.below(self.members));
+        let to = NodeId(1 + self.operator.below(self.members));
+        let node = self.each[0].leader.unwrap_or(drawn);
+        let (demotes, transfers) = (self.operator.below(2) == 0, self.operator.below(2) == 0);
+        if self.workload.transfers && (transfers || !self.workload.changes) {
+            asks.request(node, Request::Transfer { to });
+        } else if self.workload.changes {
+            let change = if demotes { Change::Demote(to) } else { Change::AddVoter(to, WEIGHT) };
+            let deadline = asks.clock(node) + Duration::from_secs(2);
+            asks.request(node, Request::Change { changes: vec![change], deadline });
+        }
+    }
+}
+
+impl Load<Raft> for Clients {
+    fn begin(&mut self, asks: &mut Asks<'_, Raft>) {
+        let membership = Membership::of((1..=self.members).map(NodeId));
+        for node in (1..=self.members).map(NodeId) {
+            asks.request(node, Request::Bootstrap(membership.clone()));
+        }
+        for number in 0..self.workload.count {
+            self.next(number, false, asks);
+        }
+        asks.wake_at(asks.now() + Duration::from_secs(2), OPERATOR);
+    }
+
+    fn wake(&mut self, token: u64, asks: &mut Asks<'_, Raft>) {
+        if token & TIMEOUT != 0 {
+            let number = (token & !TIMEOUT) >> CLIENT_SHIFT;
+            let id = RequestId(token & ((1 << CLIENT_SHIFT) - 1));
+            if self.each[number as usize].waits == Some(id) {
+                self.each[number as usize].leader = None;
+                self.next(number, true, asks);
+            }
+        } else if token == OPERATOR {
+            self.operate(asks);
+        } else {
+            self.ask(token, asks);
+        }
+    }
+
+    fn answered(
+        &mut self,
+        node: NodeId,
+        id: RequestId,
+        answer: Result<Answer, Error>,
+        asks: &mut Asks<'_, Raft>,
+    ) {
+        let Some(number) = self.each.iter().position(|client| client.waits == Some(id)) else { return };
+        let client = &mut self.each[number];
+        client.leader = match &answer {
+            Ok(_) => Some(client.leader.unwrap_or(node)),
+            Err(Error::NotLeader { leader, .. }) => *leader,
+            Err(_) => None,
+        };
+        self.next(number as u64, answer.is_err(), asks);
+    }
+}
