@@ -161,8 +161,7 @@ def simulate(picker: Picker, clock: SimulatedClock, *, seconds: int) -> tuple[Co
 
 
 MEMBERS = 5
-# How long each act is drawn, and how much time one character stands for; in seconds.
-ACT, CHARACTER = 1.6, 0.05
+CHARACTERS = 32  # for each act
 
 
 def consensus() -> Iterator[str | Table]:
@@ -171,11 +170,8 @@ def consensus() -> Iterator[str | Table]:
     world = sim.World(raft.Node, members=MEMBERS, seed=11)
     told: dict[str, int] = {}
 
-    yield (
-        f"Time goes to the right, {CHARACTER * 1e3:.0f} ms a character: a digit is the term that a member leads, "
-        "· follows somebody, ? asks for votes, and a bar begins where the network was cut or mended."
-    )
-    yield from _act(world, "election")
+    yield "Time goes to the right. A digit: the member leads that term; · follows; ? asks for votes."
+    yield from _act(world, "election", 0.0002)
     first = world.leader
     if first is None:
         return
@@ -186,7 +182,7 @@ def consensus() -> Iterator[str | Table]:
     world.partition(away)
     told["lost"] = world.request(first, requests.Propose((b"lost",), deadline=world.clock(first) + 1.0))
     yield f"Members {away[0]} and {away[1]} are cut off, the leader among them. Who leads a minority commits nothing:"
-    yield from _act(world, "partition")
+    yield from _act(world, "partition", 0.05)
     second = world.leader
     if second is None:
         return
@@ -196,7 +192,7 @@ def consensus() -> Iterator[str | Table]:
 
     world.heal()
     yield f"Member {second} was elected by the other three. Now the network is whole again:"
-    yield from _act(world, "healed")
+    yield from _act(world, "healed", 0.05)
     healed = [_log(world, node) for node in range(1, MEMBERS + 1)]
 
     rows = [[f"member {place}", *logs] for place, logs in enumerate(zip(cut, healed, strict=True), 1)]
@@ -210,15 +206,16 @@ def consensus() -> Iterator[str | Table]:
     )
 
 
-def _act(world: sim.World, name: str) -> Iterator[Table]:
-    """What members are, one character a moment."""
+def _act(world: sim.World, name: str, seconds: float) -> Iterator[Table]:
+    """What members are, one character each so many seconds."""
     lines = ["|"] * MEMBERS
-    for _ in range(round(ACT / CHARACTER)):
-        world.run(seconds=CHARACTER)
+    for _ in range(CHARACTERS):
+        world.run(seconds=seconds)
         for place, status in enumerate(world.nodes.values()):
             signs = {"Leader": str(status.term % 10), "Follower": "·"}
             lines[place] += signs.get(status.role, "?")
-    yield Table([name, "  "], [[f"member {place}", line] for place, line in enumerate(lines, 1)])
+    rows = [[f"member {place}", line] for place, line in enumerate(lines, 1)]
+    yield Table([name, f"{seconds * 1e3:g} ms a character"], rows)
 
 
 def _log(world: sim.World, node: int) -> str:

@@ -29,7 +29,6 @@ __all__ = [
     "Cancel",
     "Checkpoint",
     "Effect",
-    "LinkName",
     "Notify",
     "Persist",
     "Promise",

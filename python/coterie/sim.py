@@ -299,6 +299,8 @@ class Partition(Fault):
     ----------
     side : tuple of int
         One side.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
 
     Examples
     --------
@@ -319,6 +321,8 @@ class OneWay(Fault):
         Who is not heard. Empty: everybody.
     receivers : tuple of int, default ()
         Who does not hear. Empty: everybody.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
 
     Examples
     --------
@@ -340,6 +344,8 @@ class Bridge(Fault):
     ----------
     left, right : tuple of int
         The banks.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
 
     Examples
     --------
@@ -361,6 +367,8 @@ class Drop(Fault):
         The share of the messages.
     on : Links, default all
         Which links.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
 
     Examples
     --------
@@ -382,6 +390,8 @@ class Duplicate(Fault):
         The share of the messages.
     on : Links, default all
         Which links.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
 
     Examples
     --------
@@ -405,6 +415,8 @@ class Reorder(Fault):
         For how many seconds at most.
     on : Links, default all
         Which links.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
 
     Examples
     --------
@@ -427,6 +439,8 @@ class Corrupt(Fault):
         The share of the messages.
     on : Links, default all
         Which links.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
 
     Examples
     --------
@@ -448,6 +462,8 @@ class SlowLink(Fault):
         By how many seconds.
     on : Links, default all
         Which links.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
 
     Examples
     --------
@@ -469,6 +485,8 @@ class FalseEvidence(Fault):
         About whom.
     refused : bool, default False
         Whether they are told that nobody listens there, instead of that the connection ended.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
 
     Examples
     --------
@@ -488,6 +506,8 @@ class Crash(Fault):
     ----------
     node : int
         Who.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
 
     Examples
     --------
@@ -506,6 +526,8 @@ class Pause(Fault):
     ----------
     node : int
         Who.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
 
     Examples
     --------
@@ -526,6 +548,8 @@ class Jump(Fault):
         Whose.
     by : float
         How many seconds.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
 
     Examples
     --------
@@ -547,6 +571,8 @@ class Drift(Fault):
         Whose.
     ppm : int
         By how many parts in a million.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
 
     Examples
     --------
@@ -568,6 +594,8 @@ class SlowDisk(Fault):
         Whose.
     by : float
         By how many seconds.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
 
     Examples
     --------
@@ -587,6 +615,8 @@ class FailSync(Fault):
     ----------
     node : int
         Whose.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
 
     Examples
     --------
@@ -605,6 +635,8 @@ class FullDisk(Fault):
     ----------
     node : int
         Whose.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
 
     Examples
     --------
@@ -623,6 +655,8 @@ class StalledDisk(Fault):
     ----------
     node : int
         Whose.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
 
     Examples
     --------
@@ -641,6 +675,8 @@ class Heal(Fault):
     ----------
     core : tuple of int, default ()
         Whom. Empty: everybody.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
 
     Examples
     --------

@@ -108,7 +108,8 @@ class Raft:
     @property
     def current_term(self) -> int:
         """The latest term that any member has seen; 0 before the first election."""
-        return max(status.term for status in self._world.nodes.values() if status is not None)
+        terms: list[int] = [status.term for status in self._world.nodes.values() if status is not None]
+        return max(terms, default=0)
 
     @property
     def voted_for(self) -> Any:

@@ -409,7 +409,17 @@ impl Host<Member> for Beside {
 }
 
 /// What a process wants done, in the order in which it must happen. What it emits is encoded as it is pushed, so
-/// whatever becomes of the object afterwards changes nothing.
+/// whatever becomes of the object afterwards changes nothing: None, bool, int, float, str, bytes, list, tuple, dict, and
+/// frozen dataclasses of these. A world hands one to each verb.
+///
+/// Examples
+/// --------
+/// >>> from coterie import sim
+/// >>> out = sim.Outbox()
+/// >>> out.persist({"vote": 2})
+/// >>> out.promise(2, "you have my vote")
+/// >>> out.effects
+/// [Persist(record={'vote': 2}), Promise(to=2, message='you have my vote')]
 #[pyclass(frozen, name = "SimOutbox", module = "coterie._coterie")]
 pub(super) struct SimOutbox {
     classes: Arc<Classes>,
@@ -606,6 +616,18 @@ pub(super) fn is_error(py: Python<'_>, error: &PyErr) -> bool {
 }
 
 /// A seeded generator: the same draws on every platform and every version of Python.
+///
+/// Parameters
+/// ----------
+/// seed : int
+///     From 0 to 2**64 - 1. A world hands each life of a process a generator of its own.
+///
+/// Examples
+/// --------
+/// >>> from coterie import sim
+/// >>> random = sim.Random(7)
+/// >>> [random.below(6) for _ in range(8)]
+/// [2, 0, 5, 3, 2, 1, 2, 1]
 #[pyclass(frozen, name = "SimRandom", module = "coterie._coterie")]
 pub(super) struct SimRandom {
     random: Mutex<Random>,

@@ -599,7 +599,7 @@ impl RaftNode {
         })
     }
 
-    fn __reduce__(_slf: &Bound<'_, Self>) -> PyResult<()> {
+    fn __reduce__(_slf: &Bound<'_, Self>) -> PyResult<String> {
         Err(PyTypeError::new_err(
             "a Raft node cannot be pickled or copied: two machines of one id would vote twice",
         ))

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, SupportsFloat
 
 from coterie import _coterie
-from coterie.exceptions import ConfigError
+from coterie.exceptions import ConfigError as _ConfigError
 from coterie.raft import answers, errors, events, messages, records, requests
 from coterie.raft.log import Position, RoleName, Run, Snapshot, SnapshotId
 from coterie.raft.membership import AddLearner, AddVoter, Demote, Membership, Remove
@@ -227,7 +227,7 @@ class Node(_coterie.RaftNode):
         pending_max: int = 1 << 16,
     ) -> Self:
         if isinstance(id, bool) or not isinstance(id, int) or not 0 <= id < 1 << 64:
-            raise ConfigError(f"id is {id!r}; it must be an int from 0 to 2**64 - 1")
+            raise _ConfigError(f"id is {id!r}; it must be an int from 0 to 2**64 - 1")
         sizes = {
             "cluster": cluster,
             "entry_bytes_max": entry_bytes_max,
@@ -244,7 +244,7 @@ class Node(_coterie.RaftNode):
         }
         for name, size in sizes.items():
             if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size < 1 << 64:
-                raise ConfigError(f"{name} is {size!r}; it must be an int, 0 or more")
+                raise _ConfigError(f"{name} is {size!r}; it must be an int, 0 or more")
         granted = Lease(float(lease)) if isinstance(lease, SupportsFloat) else lease
         return super().__new__(
             cls,

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from coterie import _coterie
 from coterie.raft.membership import Membership
 
-__all__ = ["Position", "RoleName", "Run", "Snapshot", "SnapshotId", "TimerName"]
+__all__ = ["Position", "Run", "Snapshot", "SnapshotId"]
 
 RoleName: TypeAlias = Literal["Follower", "PreCandidate", "Candidate", "Leader"]
 TimerName: TypeAlias = Literal["Election", "Heartbeat", "Quorum", "Transfer", "Deadline"]
