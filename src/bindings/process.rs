@@ -98,6 +98,8 @@ fn read_alarm(timer: &Bound<'_, PyAny>) -> PyResult<Alarm> {
 pub(super) struct Shared {
     pub(super) classes: Arc<Classes>,
     failed: AtomicBool,
+    /// Somebody's wish to stop everything was passed on.
+    passed_on: AtomicBool,
     failure: Mutex<Option<Raised>>,
 }
 
@@ -110,7 +112,12 @@ pub(super) struct Raised {
 
 impl Shared {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { classes: Arc::default(), failed: AtomicBool::new(false), failure: Mutex::new(None) })
+        Arc::new(Self {
+            classes: Arc::default(),
+            failed: AtomicBool::new(false),
+            passed_on: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        })
     }
 
     /// Whether a process has raised something. The world ends there.
@@ -125,6 +132,17 @@ impl Shared {
             // Nobody else looks while the world runs; a lock that an earlier panic poisoned has nothing to keep.
             let _ = guard::attached(py, &self.failure, |failure| *failure = Some(raised));
         }
+    }
+
+    /// What to raise for a wish to stop everything (Ctrl-C, `sys.exit()`): itself, once. What the verb had begun nobody
+    /// knows, so the world is over.
+    pub(super) fn stop(&self, raised: Raised) -> PyErr {
+        if self.passed_on.swap(true, Ordering::Relaxed) {
+            let Raised { node, verb, .. } = raised;
+            let told = format!("this world was interrupted in {verb}() of process {node}; make it again");
+            return errors::StoppedError::new_err(told);
+        }
+        raised.error
     }
 
     /// What was raised first: who, in which verb, and the exception.
@@ -291,7 +309,7 @@ impl Protocol for Member {
     fn expire(&mut self, now: Instant, timer: Alarm, out: &mut Outbox<Self>) {
         match (self, timer) {
             (Self::Native(machine), Alarm::Native(timer)) => {
-                native(out, |out| machine.expire(now, timer, out))
+                native(out, |out| machine.expire(now, timer, out));
             }
             (Self::Python(process), Alarm::Named(name)) => process.call("expire", out, |py, _| {
                 Ok(vec![seconds(py, now)?, PyString::new(py, name.as_str()).into_any().unbind()])

@@ -132,7 +132,8 @@ pub(super) struct SimWorld {
     /// `None` while a thread runs it.
     world: Mutex<Option<Kinds>>,
     shared: Arc<Shared>,
-    factory: Py<PyAny>,
+    /// One reference for this and for the world, so that the garbage collector sees all that there are.
+    factory: Arc<Py<PyAny>>,
     members: u64,
     seed: u64,
     native: bool,
@@ -165,13 +166,13 @@ impl SimWorld {
             (world.record, world.trace_rows) = (record, trace_rows);
             let membership = Option::<Membership>::read(membership)?
                 .unwrap_or_else(|| Membership::of((1..=members).map(NodeId)));
-            let shared = Shared::new();
+            let (shared, factory) = (Shared::new(), Arc::new(factory));
             let first = first_members(py, &factory, members, &shared)?;
             let native = first.values().any(|member| matches!(member, Made::Native(_)));
             let kinds = match clients {
                 Some(arguments) => standard(world, &first, arguments)?,
                 None if first.values().all(|member| matches!(member, Made::Native(_))) => bare(world, &first),
-                None => mixed(py, world, first, &factory, &shared),
+                None => mixed(world, first, &factory, &shared),
             };
             let mut kinds = kinds;
             if native {
@@ -417,7 +418,16 @@ impl SimWorld {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.factory)
+        visit.call(&*self.factory)?;
+        guard::collecting(&self.world, |world| {
+            let Some(Kinds::Mixed(world)) = world else { return Ok(()) };
+            for node in world.nodes() {
+                if let Some(Member::Python(process)) = world.machine(node) {
+                    visit.call(process.object())?;
+                }
+            }
+            Ok(())
+        })
     }
 }
 
@@ -464,8 +474,7 @@ impl SimWorld {
             );
             let failure = Failure { seed, step, at, node: raised.node, violation };
             if !is_error(py, &raised.error) {
-                // Ctrl-C, or sys.exit(): as itself. What the verb had begun nobody knows, so the world is over.
-                return Err(raised.error);
+                return Err(self.shared.stop(raised));
             }
             return Err(violated(py, &failure, trace, Some(raised.error)));
         }
@@ -589,13 +598,12 @@ fn standard(world: Settings, first: &BTreeMap<NodeId, Made>, arguments: ClientAr
 }
 
 fn mixed(
-    py: Python<'_>,
     world: Settings,
     mut first: BTreeMap<NodeId, Made>,
-    factory: &Py<PyAny>,
+    factory: &Arc<Py<PyAny>>,
     shared: &Arc<Shared>,
 ) -> Kinds {
-    let (again, shared) = (factory.clone_ref(py), Arc::clone(shared));
+    let (again, shared) = (Arc::clone(factory), Arc::clone(shared));
     let member = move |made, id| match made {
         Made::Native(settings) => Member::Native(Box::new(machine(id, &settings))),
         Made::Python(member) => member,
@@ -680,10 +688,8 @@ pub(super) fn sim_swarm(
         let mut plan = py.detach(|| swarm.draw(mix(seed)));
         for fault in &mut plan.faults {
             fault.start = fault.start + start;
-            if let Kind::Heal { core } = &mut fault.kind {
-                if everybody {
-                    core.clear();
-                }
+            if let (true, Kind::Heal { core }) = (everybody, &mut fault.kind) {
+                core.clear();
             }
         }
         plan.faults.show(py)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 import os
 import pickle
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass
 from enum import IntEnum
@@ -861,3 +863,28 @@ def test_ctrl_c_in_a_verb_arrives_as_itself_and_the_world_is_over() -> None:
     with pytest.raises(KeyboardInterrupt):
         world.run(seconds=1_000_000)
     timer.join()
+    with pytest.raises(coterie.StoppedError, match="interrupted in expire"):
+        world.run(seconds=1)
+
+
+def test_a_world_and_a_process_that_know_each_other_are_collected() -> None:
+    class Knows(sim.Process):
+        pass
+
+    def build() -> weakref.ref[Knows]:
+        made: list[Knows] = []
+
+        def factory(_: int) -> Knows:
+            made.append(Knows())
+            made[-1].world = world  # type: ignore[attr-defined]
+            return made[-1]
+
+        world: Any = None
+        world = sim.World(factory, members=1)
+        world.run(seconds=0.1)
+        made[0].world = world  # type: ignore[attr-defined]
+        return weakref.ref(made[0])
+
+    process = build()
+    gc.collect()
+    assert process() is None
