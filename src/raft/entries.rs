@@ -47,7 +47,7 @@ pub struct Batch {
 
 /// Gathers commands into a [`Batch`]. The batches of one builder lie side by side in larger buffers, so that a small
 /// batch costs no allocation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BatchBuilder {
     bytes: BytesMut,
     count: u32,

@@ -20,7 +20,7 @@ pub(super) enum Asker {
 }
 
 /// Somebody who waits for a command's answer.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Waiter {
     pub(super) asker: Asker,
     pub(super) deadline: Instant,
@@ -40,7 +40,7 @@ impl Waiter {
 }
 
 /// What is said to who waited.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Fate {
     Applied(Outcome),
     /// Nothing happened.
@@ -54,7 +54,7 @@ pub(super) enum Fate {
 }
 
 /// Gives each its one answer, and knows how many are pending.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Answers {
     pub(super) pending: usize,
     replies: BTreeMap<NodeId, Vec<(Token, Reply)>>,

@@ -16,7 +16,7 @@ use crate::random::Random;
 use crate::time::Instant;
 
 /// A member of a replicated machine. Each life needs a new one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Replica {
     settings: Settings,
     raft: Raft,
@@ -62,6 +62,12 @@ impl Clone for Inner {
     fn clone(&self) -> Self {
         debug_assert!(self.0.is_empty());
         Self::default()
+    }
+}
+
+impl PartialEq for Inner {
+    fn eq(&self, _other: &Self) -> bool {
+        true
     }
 }
 
@@ -292,6 +298,7 @@ impl Replica {
             }
             Err(error) => out.answer(id, Err(error)),
         }
+        entry.clear();
         self.scratch = entry;
     }
 
@@ -344,6 +351,10 @@ impl Replica {
         self.passed.insert(asked, id);
         self.raft.request(now, asked, request, &mut self.inner.0);
         self.relay(out);
+        if !self.passed.contains_key(&asked) {
+            // Answered at once: the number is free again, so that a refusal leaves nothing behind.
+            self.asked.0 -= 1;
+        }
     }
 
     fn next_request(&mut self) -> RequestId {

@@ -16,14 +16,14 @@ use crate::raft::{Batch, BatchBuilder, Index, Run, Term};
 use crate::time::Instant;
 
 /// Commands that wait to leave: for the end of the batch of inputs, or for a leader.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Gathering {
     commands: BatchBuilder,
     waiters: Vec<Waiter>,
 }
 
 /// Commands with those who wait for them, in the same order.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Parcel {
     pub(super) commands: Batch,
     pub(super) waiters: Vec<Waiter>,
@@ -96,7 +96,7 @@ impl Parcel {
 }
 
 /// A parcel in this member's log, at consecutive places.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Proposal {
     pub(super) id: RequestId,
     pub(super) term: Term,
@@ -108,7 +108,7 @@ pub(super) struct Proposal {
 
 /// What this member proposed while it led, until the log tells what became of it: the same entry, committed at the
 /// same place, or another. That an entry was overwritten here, or stored by many, says nothing yet (redpanda#3003).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Proposals {
     /// Those of the latest term in which it led, in the order of their places.
     current: VecDeque<Proposal>,
@@ -206,7 +206,7 @@ impl Proposal {
 }
 
 /// A parcel that was sent to the leader of a term.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Forwarded {
     pub(super) to: NodeId,
     pub(super) term: Term,
@@ -217,7 +217,7 @@ pub(super) struct Forwarded {
 }
 
 /// What was sent to leaders and is not yet answered, by the token of each parcel's first command.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Forwards {
     parcels: BTreeMap<Token, Forwarded>,
     bytes: usize,

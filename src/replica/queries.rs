@@ -9,7 +9,7 @@ use crate::raft::Index;
 use crate::time::Instant;
 
 /// A client's question.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Query {
     pub(super) id: RequestId,
     pub(super) bytes: Bytes,
@@ -17,7 +17,7 @@ pub(super) struct Query {
 }
 
 /// All that wait: for the end of the batch, for Raft, for the application to have applied enough, for its answer.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Queries {
     /// Linearizable ones, and those that a lease may answer.
     gathered: [Vec<Query>; 2],

@@ -8,7 +8,7 @@ use crate::raft::Term;
 
 /// The tokens that were seen in one term. A forwarded command names the term whose leader shall take it, and nobody
 /// leads a term twice, nor after a restart: so what is remembered of one term, in memory, suffices for ever.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Taken {
     term: Term,
     /// Ranges of tokens, which neither touch nor overlap: (who, first) → the one after the last.

@@ -5,6 +5,7 @@
 //! `COTERIE_SEED=17 cargo test laws` runs that one alone.
 
 mod raft;
+mod replica;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Debug;
@@ -52,6 +53,7 @@ macro_rules! hold_to_the_laws {
 // A new protocol gets its line here, and a `Subject` beside.
 hold_to_the_laws! {
     raft_keeps_the_laws: coterie::raft::Raft, 300, 2000;
+    replica_keeps_the_laws: coterie::replica::Replica, 200, 2000;
 }
 
 fn hold<P: Subject>(seeds: u64, steps: usize) {
