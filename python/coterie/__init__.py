@@ -23,7 +23,9 @@ from coterie.exceptions import (
     NoBackendError,
     RequestError,
     StoppedError,
+    UnavailableError,
     UnknownNodeError,
+    UnknownOutcomeError,
 )
 from coterie.ring import ConsistentHash
 
@@ -47,7 +49,9 @@ __all__ = [
     "NoBackendError",
     "RequestError",
     "StoppedError",
+    "UnavailableError",
     "UnknownNodeError",
+    "UnknownOutcomeError",
 ]
 
 # From the compiled module: reading the package's metadata would cost milliseconds at each import.

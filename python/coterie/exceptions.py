@@ -9,6 +9,8 @@
     │  ├─ UnknownNodeError(KeyError)      .node is not here
     │  ├─ NoBackendError                  .reasons says why each backend was passed over
     │  └─ StoppedError                    what was asked does nothing any more, or not now
+    ├─ UnknownOutcomeError                it may or may not have happened
+    ├─ UnavailableError(ConnectionError)  no quorum within the time allowed; nothing happened
     ├─ InvariantViolated                  .seed .step .invariant .trace of a simulated world
     └─ InternalError                      ours: please report
 
@@ -30,7 +32,9 @@ __all__ = [
     "NoBackendError",
     "RequestError",
     "StoppedError",
+    "UnavailableError",
     "UnknownNodeError",
+    "UnknownOutcomeError",
 ]
 
 
@@ -169,6 +173,41 @@ class StoppedError(RequestError):
     Traceback (most recent call last):
         ...
     coterie.exceptions.StoppedError: this outbox was for an earlier input; use the one that came with this input
+    """
+
+
+class UnknownOutcomeError(CoterieError):
+    """It may or may not have happened, or may yet happen. Look before you do it again.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> from coterie import textbook
+    >>> raft = textbook.Raft(["a", "b", "c"])
+    >>> raft.start()
+    >>> raft.world.partition([raft.world.leader])  # it does not know yet that nobody hears it
+    >>> try:
+    ...     raft.append("x = 1")
+    ... except coterie.UnknownOutcomeError as error:
+    ...     print(error)
+    the outcome is unknown
+    """
+
+
+class UnavailableError(CoterieError, ConnectionError):
+    """There was no quorum within the time allowed; nothing happened. Try again later.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> from coterie import textbook
+    >>> raft = textbook.Raft(["a", "b", "c"])
+    >>> raft.world.pause(1)
+    >>> raft.world.pause(2)
+    >>> raft.start()
+    Traceback (most recent call last):
+        ...
+    coterie.exceptions.UnavailableError: nobody was elected within 30 simulated seconds
     """
 
 

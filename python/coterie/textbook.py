@@ -14,12 +14,12 @@ Examples
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from coterie import sim
-from coterie.exceptions import ConfigError, InternalError, UnknownNodeError
-from coterie.raft import Membership, Node, answers, requests
+from coterie.exceptions import ConfigError, UnavailableError, UnknownNodeError, UnknownOutcomeError
+from coterie.raft import Membership, Node, answers, errors, requests
 
 __all__ = ["Raft", "raft"]
 
@@ -164,13 +164,14 @@ class Raft:
 
         Raises
         ------
-        InternalError
-            Nobody was elected, though nothing broke.
+        UnavailableError
+            Nobody was elected within 30 simulated seconds: too much of :attr:`world` is broken.
         """
         for node in self.nodes:
             _tell(node, "receive_start")
         before = (self._world.leader, self.current_term)
-        self._wait(lambda world: world.leader is not None, "an election")
+        if not self._world.run_until(lambda world: world.leader is not None, PATIENCE):
+            raise UnavailableError(f"nobody was elected within {PATIENCE:.0f} simulated seconds")
         if (self._world.leader, self.current_term) != before:
             self._announce()
 
@@ -220,31 +221,40 @@ class Raft:
 
         Raises
         ------
-        InternalError
-            It was not committed, though nothing broke.
+        UnknownOutcomeError
+            Its leader does not know whether it was, or will be, committed.
+        UnavailableError
+            Nobody took it within 30 simulated seconds.
         """
-        if self._world.leader is None:
-            self.start()
         command = str(len(self._commands)).encode()
         self._commands[command] = value
+        end = self._world.now + PATIENCE
+        while (index := self._propose(command)) is None:
+            if self._world.now >= end:
+                raise UnavailableError(f"nobody took it within {PATIENCE:.0f} simulated seconds")
+            self._world.run(seconds=0.1)
+        committed = index
+        self._world.run_until(lambda world: _all_have(world, committed), PATIENCE)
+
+    def _propose(self, command: bytes) -> int | None:
+        """Where it was committed; None when it was refused, so that nothing happened."""
+        if self._world.leader is None:
+            self.start()
         leader = self._world.leader
-        assert leader is not None  # noqa: S101 - `start` has seen to it
-        asked = self._world.request(leader, requests.Propose((command,)))
-        self._wait(lambda world: world.answer(asked) is not None, "an answer")
+        if leader is None:
+            return None
+        deadline = self._world.clock(leader) + PATIENCE
+        asked = self._world.request(leader, requests.Propose((command,), deadline))
+        self._world.run_until(lambda world: world.answer(asked) is not None, PATIENCE)
         answer = self._world.answer(asked)
-        if answer is None or not isinstance(answer.value, answers.Committed):
-            raise InternalError(f"a value was not committed: {answer}")
-        index = answer.value.last.index
-        self._world.run_until(lambda world: _all_have(world, index), PATIENCE)
+        if answer is None or isinstance(answer.error, errors.Unknown):
+            raise UnknownOutcomeError(str(errors.Unknown()))
+        return answer.value.last.index if isinstance(answer.value, answers.Committed) else None
 
     def _announce(self) -> None:
         elected = self.leader
         for node in self.nodes:
             _tell(node, "receive_vote", elected)
-
-    def _wait(self, done: Callable[[sim.World], bool], what: str) -> None:
-        if not self._world.run_until(done, PATIENCE):
-            raise InternalError(f"{what} did not come within {PATIENCE:.0f} simulated seconds")
 
     def _id(self, node: Any) -> int:
         for place, known in enumerate(self.nodes, 1):

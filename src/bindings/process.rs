@@ -127,6 +127,8 @@ impl Shared {
     }
 
     pub(super) fn fail(&self, py: Python<'_>, node: NodeId, verb: &'static str, error: PyErr) {
+        // Made whole now: under the lock no Python code may run.
+        error.value(py);
         let raised = Raised { node, verb, error };
         if !self.failed.swap(true, Ordering::Relaxed) {
             // Nobody else looks while the world runs; a lock that an earlier panic poisoned has nothing to keep.

@@ -21,7 +21,11 @@ def test_all_descend_from_one_class(kind: type[Exception]) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "builtin"),
-    [(coterie.ConfigError, ValueError), (coterie.UnknownNodeError, KeyError)],
+    [
+        (coterie.ConfigError, ValueError),
+        (coterie.UnknownNodeError, KeyError),
+        (coterie.UnavailableError, ConnectionError),
+    ],
 )
 def test_kin_of_builtins_can_be_caught_as_such(kind: type[Exception], builtin: type[Exception]) -> None:
     with pytest.raises(builtin, match="why"):
@@ -73,5 +77,5 @@ def test_the_drawn_tree_is_the_tree() -> None:
     drawn = set(
         re.findall(r"(\w+Error|InvariantViolated)\b", (exceptions.__doc__ or "").split("Each class")[0])
     )
-    builtins = {"ValueError", "KeyError"}
+    builtins = {"ValueError", "KeyError", "ConnectionError"}
     assert drawn - builtins == set(exceptions.__all__)

@@ -131,6 +131,20 @@ def test_what_makes_no_sense_is_refused() -> None:
         textbook.Raft(["a"]).vote("stranger")
 
 
+def test_a_minority_gets_nothing_done() -> None:
+    raft = textbook.Raft(["a", "b", "c"])
+    raft.append("before")
+    for node in (1, 2):
+        raft.world.crash(node)
+    with pytest.raises((coterie.UnavailableError, coterie.UnknownOutcomeError)):
+        raft.append("lost")
+    for node in (1, 2):
+        raft.world.restart(node)
+    raft.append("after")
+    assert [value for value in raft.log if value != "lost"] == ["before", "after"]
+    raft.world.check()
+
+
 def test_it_prints_itself() -> None:
     raft = textbook.Raft(["a"])
     raft.start()
