@@ -589,6 +589,10 @@ fn standard(world: Settings, first: &BTreeMap<NodeId, Made>, arguments: ClientAr
         reads: (reads * 1000.0).round() as u64,
         transfers,
         changes,
+        campaigns: false,
+        stubborn: 0,
+        ballast: 0,
+        operations: Duration::from_secs(2),
         until: span(until)?,
     };
     let scenario = Scenario { world, raft, clients };

@@ -8,7 +8,7 @@ use crate::id::NodeId;
 use crate::protocol::{Effect, Protocol};
 use crate::raft::{Event, Raft, Record, Role, Term};
 use crate::sim::standard::{plain, recall};
-use crate::sim::{Seen, Watch};
+use crate::sim::{LEADER, Seen, Watch};
 use crate::time::Instant;
 
 /// A protocol some of whose words may be Raft's.
@@ -104,7 +104,11 @@ impl Watcher {
             Event::Committed(entries) => {
                 entries.first().map_or(Ok(()), |first| self.consensus.committed(node, first, plain(entries)))
             }
-            Event::Restore(snapshot) | Event::Install(snapshot) => {
+            Event::Restore(snapshot) => {
+                let last = snapshot.id.last;
+                self.consensus.restored(node, last.index, last.term)
+            }
+            Event::Install(snapshot) => {
                 let last = snapshot.id.last;
                 self.consensus.installed(node, last.index, last.term)
             }
@@ -139,6 +143,10 @@ impl<P: SpeaksRaft, H> Watch<P, H> for Watcher {
             },
             _ => Ok(()),
         }
+    }
+
+    fn target(&self, whom: NodeId) -> Option<NodeId> {
+        if whom == LEADER { self.leader() } else { None }
     }
 
     fn crashed(&mut self, _at: Instant, node: NodeId) -> Result<(), Violation> {

@@ -32,6 +32,10 @@ struct Client {
 
 /// Tokens: a client's next operation has its number; the operator has this.
 const OPERATOR: u64 = 1 << 32;
+/// What a client waits when nothing is in haste.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// A command that means nothing.
+const BALLAST: [u8; 15] = [0; 15];
 /// A client's time-out has this bit, and the request.
 const TIMEOUT: u64 = 1 << 63;
 const CLIENT_SHIFT: u32 = 48;
@@ -52,18 +56,24 @@ impl Clients {
         let client = &mut self.each[number as usize];
         let drawn = NodeId(1 + client.random.below(self.members));
         let node = client.leader.filter(|_| client.random.below(10) > 0).unwrap_or(drawn);
-        let deadline = asks.clock(node) + self.workload.timeout;
+        let calm = asks.now().since(Instant::ZERO) >= self.workload.until;
+        // Haste is part of what goes wrong: it ends, too.
+        let timeout = if calm { self.workload.timeout.max(PATIENCE) } else { self.workload.timeout };
+        let deadline = asks.clock(node) + timeout;
         let key = client.random.below(self.workload.keys);
         let request = if client.random.below(1_000) < self.workload.reads {
             Request::Read { lease: self.lease && client.random.below(2) == 0, deadline }
         } else {
             self.operations += 1;
             let put = Put { operation: self.operations, key };
-            Request::Propose { commands: Batch::new([put.to_bytes()]), deadline }
+            let ballast = if calm { 0 } else { client.random.below(self.workload.ballast + 1) };
+            let ballast = std::iter::repeat_n(&BALLAST[..], ballast as usize);
+            let commands = Batch::new(ballast.chain([&put.to_bytes()[..]]));
+            Request::Propose { commands, deadline }
         };
         let id = asks.request(node, request);
         client.waits = Some(id);
-        asks.wake_at(asks.now() + self.workload.timeout * 2, TIMEOUT | number << CLIENT_SHIFT | id.0);
+        asks.wake_at(asks.now() + timeout * 2, TIMEOUT | number << CLIENT_SHIFT | id.0);
     }
 
     fn next(&mut self, number: u64, soon: bool, asks: &mut Asks<'_, Raft>) {
@@ -75,24 +85,42 @@ impl Clients {
         asks.wake_at(at, number);
     }
 
-    /// Moves leadership, or demotes a voter, or promotes a learner.
+    /// Moves leadership, or changes the membership, or lets a member campaign.
     fn operate(&mut self, asks: &mut Asks<'_, Raft>) {
         if asks.now().since(Instant::ZERO) > self.workload.until {
             return;
         }
-        let wait = Duration::from_nanos(self.operator.below(4_000_000_000));
+        let wait = self.workload.operations.as_nanos() as u64 * 2;
+        let wait = Duration::from_nanos(self.operator.below(wait.max(1)));
         asks.wake_at(asks.now() + wait, OPERATOR);
         let drawn = NodeId(1 + self.operator.below(self.members));
         let to = NodeId(1 + self.operator.below(self.members));
         let node = self.each[0].leader.unwrap_or(drawn);
-        let (demotes, transfers) = (self.operator.below(2) == 0, self.operator.below(2) == 0);
-        if self.workload.transfers && (transfers || !self.workload.changes) {
-            asks.request(node, Request::Transfer { to });
-        } else if self.workload.changes {
-            let change = if demotes { Change::Demote(to) } else { Change::AddVoter(to, WEIGHT) };
-            let deadline = asks.clock(node) + Duration::from_secs(2);
-            asks.request(node, Request::Change { changes: vec![change], deadline });
+        // Operators are impatient, and there may be two.
+        let times = if self.operator.below(3) == 0 { 2 } else { 1 };
+        match self.operator.below(3) {
+            0 if self.workload.transfers => {
+                asks.request(node, Request::Transfer { to });
+            }
+            1 if self.workload.changes => (0..times).for_each(|_| self.change(node, asks)),
+            2 if self.workload.campaigns => {
+                asks.request(drawn, Request::Campaign);
+            }
+            _ => {}
         }
+    }
+
+    /// Asks for a change of one member. Mostly they come back, so that there are always some.
+    fn change(&mut self, leader: NodeId, asks: &mut Asks<'_, Raft>) {
+        let of = NodeId(1 + self.operator.below(self.members));
+        let change = match self.operator.below(8) {
+            0 => Change::Remove(of),
+            1 => Change::AddLearner(of),
+            2 | 3 => Change::Demote(of),
+            _ => Change::AddVoter(of, WEIGHT),
+        };
+        let deadline = asks.clock(leader) + Duration::from_secs(2);
+        asks.request(leader, Request::Change { changes: vec![change], deadline });
     }
 }
 
@@ -113,7 +141,9 @@ impl Load<Raft> for Clients {
             let number = (token & !TIMEOUT) >> CLIENT_SHIFT;
             let id = RequestId(token & ((1 << CLIENT_SHIFT) - 1));
             if self.each[number as usize].waits == Some(id) {
-                self.each[number as usize].leader = None;
+                let client = &mut self.each[number as usize];
+                let stays = number < self.workload.stubborn && client.random.below(8) > 0;
+                client.leader = client.leader.filter(|_| stays);
                 self.next(number, true, asks);
             }
         } else if token == OPERATOR {
@@ -135,6 +165,7 @@ impl Load<Raft> for Clients {
         client.leader = match &answer {
             Ok(_) => Some(client.leader.unwrap_or(node)),
             Err(Error::NotLeader { leader, .. }) => *leader,
+            Err(_) if (number as u64) < self.workload.stubborn => client.leader,
             Err(_) => None,
         };
         self.next(number as u64, answer.is_err(), asks);

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::super::faults::VOTER;
 use super::super::host::{Seen, Watch};
 use super::super::trace::of_hash;
 use super::keys::Put;
 use super::{Keys, PROGRESS_BOUND};
-use crate::check::{Consensus, Ended, Entry, History, OperationId, Progress, Violation};
+use crate::check::{Consensus, Ended, Entry, History, Leases, OperationId, Progress, Violation, Votes};
 use crate::id::{NodeId, RequestId};
 use crate::protocol::Effect;
 use crate::raft::{
-    Answer, Entries, Error, Event, Index, Payload, Position, Raft, Record, Request, Role, Run,
+    Answer, Entries, Error, Event, HardState, Index, Message, Payload, Position, Raft, Record, Request, Role,
+    Run, Term,
 };
 use crate::time::Instant;
 
@@ -21,17 +23,33 @@ use crate::time::Instant;
 pub struct Judge {
     /// What Raft promises.
     pub consensus: Consensus,
+    /// To whom members have given their votes.
+    pub votes: Votes,
+    /// Who has promised to vote for nobody, and who counts on it.
+    pub leases: Leases,
     /// What clients saw.
     pub history: History,
     /// Whether something happens after the heal.
     pub progress: Progress,
     /// By request: its operation.
     asked: BTreeMap<RequestId, OperationId>,
+    /// By member: reads that it was told to serve once it has applied an index.
+    reads: BTreeMap<NodeId, Vec<(Index, OperationId)>>,
     /// By a put's number: its operation.
     puts: BTreeMap<u64, OperationId>,
     /// Up to where the log was told to the history.
     told: Index,
-    roles: BTreeMap<NodeId, (Role, u64)>,
+    roles: BTreeMap<NodeId, Part>,
+    /// By member: the entry that set its membership.
+    changed: BTreeMap<NodeId, Index>,
+}
+
+/// What a member was when it was last seen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Part {
+    role: Role,
+    term: Term,
+    commit: Index,
 }
 
 impl Judge {
@@ -43,12 +61,16 @@ impl Judge {
         }
         Self {
             consensus: Consensus::new(),
+            votes: Votes::new(),
+            leases: Leases::new(),
             history: History::new(),
             progress,
             asked: BTreeMap::new(),
+            reads: BTreeMap::new(),
             puts: BTreeMap::new(),
             told: 0,
             roles: BTreeMap::new(),
+            changed: BTreeMap::new(),
         }
     }
 
@@ -75,9 +97,17 @@ impl Judge {
                 self.consensus.committed(node, first, plain(entries))?;
                 self.tell_history(entries)
             }
-            Event::Restore(snapshot) | Event::Install(snapshot) => {
+            Event::Restore(snapshot) => {
+                let last = snapshot.id.last;
+                self.consensus.restored(node, last.index, last.term)
+            }
+            Event::Install(snapshot) => {
                 let last = snapshot.id.last;
                 self.consensus.installed(node, last.index, last.term)
+            }
+            Event::Membership(index, _) => {
+                self.changed.insert(node, *index);
+                Ok(())
             }
             Event::Halted(why) => Err(Violation::new("no member halts", format!("{node:?}: {why}"))),
             _ => Ok(()),
@@ -104,6 +134,7 @@ impl Judge {
     fn answered(
         &mut self,
         at: Instant,
+        node: NodeId,
         id: RequestId,
         answer: &Result<Answer, Error>,
     ) -> Result<(), Violation> {
@@ -113,10 +144,10 @@ impl Judge {
                 self.progress.made(at)?;
                 Ended::Wrote { index: position.index }
             }
-            // What the state is at this index is the application's; here counts that the index is fresh.
+            // It is served when the member has applied so much.
             Ok(Answer::Read(index)) => {
-                let value = self.history.value_for(operation, *index);
-                Ended::Read { index: *index, value }
+                self.reads.entry(node).or_default().push((*index, operation));
+                return self.serve_reads(at, node);
             }
             Ok(_) | Err(Error::Unknown) => Ended::Unknown,
             Err(_) => Ended::Refused,
@@ -124,15 +155,110 @@ impl Judge {
         self.history.end(at, operation, ended)
     }
 
-    fn plays(&mut self, node: NodeId, role: Role, term: u64) -> Result<(), Violation> {
-        let before = self.roles.insert(node, (role, term));
-        if before == Some((role, term)) {
+    /// Serves the reads for which `node` has applied enough. What the state is there is the application's; here counts
+    /// that it is fresh.
+    fn serve_reads(&mut self, at: Instant, node: NodeId) -> Result<(), Violation> {
+        let applied = self.consensus.applied(node);
+        let Some(waiting) = self.reads.get_mut(&node).filter(|waiting| !waiting.is_empty()) else {
+            return Ok(());
+        };
+        let mut verdict = Ok(());
+        waiting.retain(|&(index, operation)| {
+            if index > applied || verdict.is_err() {
+                return true;
+            }
+            let value = self.history.value_for(operation, index);
+            verdict = self.history.end(at, operation, Ended::Read { index, value });
+            false
+        });
+        verdict
+    }
+
+    fn plays(&mut self, at: Instant, node: NodeId, machine: &Raft) -> Result<(), Violation> {
+        let (role, term, commit) = (machine.role(), machine.term(), machine.commit());
+        let before = self.roles.insert(node, Part { role, term, commit });
+        let stays = before.is_some_and(|before| before.role == role && before.term == term);
+        if role != Role::Leader {
+            if before.is_some_and(|before| before.role == Role::Leader) {
+                self.leases.counts_on_none(node);
+            }
+            if !stays {
+                self.consensus.stepped_down(node);
+            }
             return Ok(());
         }
-        if role == Role::Leader {
-            return self.consensus.elected(node, term);
+        if !stays {
+            self.consensus.elected(node, term)?;
+            self.leases.elected(node, term, at)?;
+        } else if before.is_some_and(|before| before.commit < commit) {
+            // Its log is known up to what it appended before: what a quorum stores is in there.
+            self.consensus.counted(node, commit)?;
         }
-        self.consensus.stepped_down(node);
+        self.counts(at, node, machine)
+    }
+
+    /// What a leader counts on, and what was promised.
+    fn counts(&mut self, at: Instant, node: NodeId, machine: &Raft) -> Result<(), Violation> {
+        let Some(left) = machine.lease_left() else {
+            if machine.settings().lease.is_some() {
+                self.leases.counts_on_none(node);
+            }
+            return Ok(());
+        };
+        let until = |voter| if voter == node { Instant::NEVER } else { self.leases.promised_until(voter) };
+        let promised = machine.membership().reached(until).unwrap_or(Instant::NEVER);
+        self.leases.counts(node, machine.term(), at, left, promised)
+    }
+
+    /// A message leaves. What it promises must never be forgotten.
+    fn said(
+        &mut self,
+        at: Instant,
+        node: NodeId,
+        machine: &Raft,
+        to: NodeId,
+        message: &Message,
+    ) -> Result<(), Violation> {
+        match *message {
+            Message::Vote { term, granted: true } => self.votes.voted(node, term, to),
+            Message::RequestVote { term, .. } => self.votes.voted(node, term, node),
+            // What it wrote for a later leader may have replaced this.
+            Message::Appended { term, matched: index, .. } | Message::Stored { term, last: index }
+                if term == machine.term() =>
+            {
+                self.consensus.acknowledged(node, index);
+                Ok(())
+            }
+            Message::Heard { term, beat, lease: true } => {
+                if let Some(lease) = machine.settings().lease {
+                    self.leases.granted(node, at, (term, beat.round), lease.length, lease.drift);
+                }
+                Ok(())
+            }
+            Message::TimeoutNow { term, round } => {
+                self.leases.given_back(term, round);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A vote is given, though it may not have left yet.
+    fn gives(&self, at: Instant, node: NodeId, message: &Message) -> Result<(), Violation> {
+        match message {
+            Message::Vote { granted: true, .. } | Message::RequestVote { .. } => self.leases.voted(node, at),
+            _ => Ok(()),
+        }
+    }
+
+    /// A leader's new membership follows one that is committed.
+    fn changes(&self, node: NodeId, machine: &Raft, entries: &Entries) -> Result<(), Violation> {
+        let own =
+            |run: &Arc<Run>| matches!(run.payload, Payload::Membership(_)) && run.term == machine.term();
+        if machine.role() == Role::Leader && entries.runs().iter().any(own) {
+            let before = self.changed.get(&node).copied().unwrap_or(0);
+            return self.consensus.changes(node, before, machine.commit());
+        }
         Ok(())
     }
 }
@@ -140,6 +266,8 @@ impl Judge {
 impl Watch<Raft, Keys> for Judge {
     fn recovered(&mut self, _at: Instant, node: NodeId, records: &[Record]) -> Result<(), Violation> {
         let (base, entries) = recall(records);
+        let hard = hard_state(records);
+        self.votes.recovered(node, hard.term, hard.vote)?;
         self.consensus.recovered(node, base.index, base.term, entries)
     }
 
@@ -152,7 +280,7 @@ impl Watch<Raft, Keys> for Judge {
     ) -> Result<(), Violation> {
         match request {
             Request::Propose { commands, .. } => {
-                if let Some(put) = commands.iter().next().and_then(Put::from_bytes) {
+                if let Some(put) = commands.iter().find_map(Put::from_bytes) {
                     let operation = self.history.begin(at, put.key);
                     self.puts.insert(put.operation, operation);
                     self.asked.insert(id, operation);
@@ -168,23 +296,65 @@ impl Watch<Raft, Keys> for Judge {
     }
 
     fn handled(&mut self, seen: &Seen<'_, Raft, Keys>, _effects: &[Effect<Raft>]) -> Result<(), Violation> {
-        self.plays(seen.node, seen.machine.role(), seen.machine.term())
+        self.plays(seen.at, seen.node, seen.machine)
     }
 
     fn effect(&mut self, seen: &Seen<'_, Raft, Keys>, effect: &Effect<Raft>) -> Result<(), Violation> {
         match effect {
-            Effect::Persist(record) | Effect::Checkpoint(record) => self.wrote(seen.node, record),
-            Effect::Notify(event) => self.told(seen.node, event),
-            Effect::Answer(id, answer) => self.answered(seen.at, *id, answer),
+            Effect::Persist(record) | Effect::Checkpoint(record) => {
+                if let Record::Append(entries) = record {
+                    self.changes(seen.node, seen.machine, entries)?;
+                }
+                self.wrote(seen.node, record)
+            }
+            Effect::Send(to, message) => {
+                self.gives(seen.at, seen.node, message)?;
+                self.said(seen.at, seen.node, seen.machine, *to, message)
+            }
+            Effect::Promise(_, message) => self.gives(seen.at, seen.node, message),
+            Effect::Notify(event) => {
+                self.told(seen.node, event)?;
+                self.serve_reads(seen.at, seen.node)
+            }
+            Effect::Answer(id, answer) => self.answered(seen.at, seen.node, *id, answer),
             _ => Ok(()),
         }
     }
 
+    fn promised(
+        &mut self,
+        seen: &Seen<'_, Raft, Keys>,
+        to: NodeId,
+        message: &Message,
+    ) -> Result<(), Violation> {
+        self.said(seen.at, seen.node, seen.machine, to, message)
+    }
+
+    fn target(&self, whom: NodeId) -> Option<NodeId> {
+        if whom == VOTER {
+            return self.votes.latest();
+        }
+        let leaders = self.roles.iter().filter(|(_, part)| part.role == Role::Leader);
+        leaders.max_by_key(|(_, part)| part.term).map(|(node, _)| *node)
+    }
+
     fn crashed(&mut self, _at: Instant, node: NodeId) -> Result<(), Violation> {
         self.roles.remove(&node);
+        // Nobody serves these any more.
+        self.reads.remove(&node);
         self.consensus.crashed(node);
         Ok(())
     }
+}
+
+/// The last term and vote that these records hold.
+fn hard_state(records: &[Record]) -> HardState {
+    let hard = |record: &Record| match record {
+        Record::HardState(hard) => Some(*hard),
+        Record::Checkpoint(checkpoint) => Some(checkpoint.hard),
+        _ => None,
+    };
+    records.iter().rev().find_map(hard).unwrap_or_default()
 }
 
 /// The log that these records hold: the entry before its first, and its entries.
