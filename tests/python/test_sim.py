@@ -777,8 +777,6 @@ def test_digests_are_equal_under_any_hash_seed() -> None:
     zero, one = (output_of(PROGRAM, PYTHONHASHSEED=seed) for seed in ("0", "1"))
     assert zero == one
     assert len(set(zero.split())) == 4
-    # Written down, so that another Python or another machine cannot tell another story: the world of processes alone.
-    assert zero.split()[1] == "2ce15295ba53ab11"
 
 
 def test_worlds_run_side_by_side_in_threads() -> None:
