@@ -1,20 +1,23 @@
 //! Runs standard worlds, and says what happened in them.
 //!
 //! ```text
-//! cargo run --release --example worlds -- [--from 0] [--count 10000] [--budget SECONDS] [--threads 2]
+//! cargo run --release --example worlds -- [--from 0] [--count 10000] [--budget SECONDS] [--threads 2] \
+//!     [--fidelity values|bytes]
 //! cargo run --release --example worlds --features mutants -- --mutants all [--ranges 20] [--limit 1000]
 //! ```
 //!
 //! The first form runs worlds of consecutive seeds and fails when an invariant is violated; with a budget it stops
-//! when the time is up, and prints the seeds that it has run. The second plants each bug in turn, and counts the worlds
+//! when the time is up, and prints the seeds that it has run; through bytes, messages travel in frames, records lie in
+//! journals, and journals rot. The second plants each bug in turn, and counts the worlds
 //! until the judge sees it, in disjoint ranges of seeds.
 #![expect(clippy::disallowed_methods, reason = "a command: it measures, and uses all cores")]
 
-use coterie::sim::Kind;
+use coterie::raft::Raft;
 use coterie::sim::standard::{EPILOGUE, HORIZON, Scenario, finish};
+use coterie::sim::{Bytes, Kind, Medium, Values};
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 struct Options {
@@ -22,6 +25,7 @@ struct Options {
     count: u64,
     budget: Duration,
     threads: usize,
+    bytes: bool,
     mutants: Option<String>,
     ranges: u64,
     limit: u64,
@@ -34,6 +38,7 @@ fn options() -> Options {
         count: 10_000,
         budget: Duration::MAX,
         threads: cores,
+        bytes: false,
         mutants: None,
         ranges: 20,
         limit: 1000,
@@ -47,6 +52,13 @@ fn options() -> Options {
             "--count" => options.count = number(),
             "--budget" => options.budget = Duration::from_secs(number()),
             "--threads" => options.threads = number() as usize,
+            "--fidelity" => {
+                options.bytes = match value.as_str() {
+                    "values" => false,
+                    "bytes" => true,
+                    other => panic!("--fidelity is values or bytes, not {other}"),
+                }
+            }
             "--mutants" => options.mutants = Some(value),
             "--ranges" => options.ranges = number(),
             "--limit" => options.limit = number(),
@@ -72,6 +84,9 @@ struct Sum {
     steps: u64,
     reads: u64,
     writes: u64,
+    corrupted: u64,
+    rotted: u64,
+    damaged: u64,
     faults: [u64; Kind::NAMES.len()],
     failures: Vec<String>,
 }
@@ -89,7 +104,11 @@ fn worlds(options: &Options) -> bool {
                     if seed >= options.from + options.count {
                         return;
                     }
-                    one_world(seed, &sum);
+                    if options.bytes {
+                        one_world::<Bytes>(Scenario::through_bytes(seed), &sum);
+                    } else {
+                        one_world::<Values>(Scenario::new(seed), &sum);
+                    }
                 }
             });
         }
@@ -99,8 +118,8 @@ fn worlds(options: &Options) -> bool {
     sum.failures.is_empty()
 }
 
-fn one_world(seed: u64, sum: &Mutex<Sum>) {
-    let mut world = Scenario::new(seed).build();
+fn one_world<M: Medium<Raft>>(scenario: Scenario, sum: &Mutex<Sum>) {
+    let mut world = scenario.build_over::<M>();
     let outcome = finish(&mut world);
     let mut sum = sum.lock().expect("no thread has panicked");
     sum.worlds += 1;
@@ -108,6 +127,9 @@ fn one_world(seed: u64, sum: &Mutex<Sum>) {
     let (reads, writes, _) = world.watch().history.counts();
     sum.reads += reads;
     sum.writes += writes;
+    sum.corrupted += world.statistics().corrupted;
+    sum.rotted += world.statistics().rotted;
+    sum.damaged += world.statistics().damaged;
     for (all, count) in sum.faults.iter_mut().zip(world.statistics().faults) {
         *all += count;
     }
@@ -135,6 +157,10 @@ fn report(options: &Options, sum: &Sum, took: Duration) {
         simulated / seconds,
         sum.writes,
         sum.reads
+    );
+    println!(
+        "{} damaged frames refused; {} bits rotted in journals, {} journals refused",
+        sum.corrupted, sum.rotted, sum.damaged
     );
     for (name, count) in Kind::NAMES.iter().zip(sum.faults) {
         println!("{count:>10} {name}");
@@ -175,6 +201,7 @@ fn mutants(options: &Options, which: &str) -> bool {
 #[cfg(feature = "mutants")]
 fn hunt(options: &Options, mutant: coterie::raft::Mutant) -> (Vec<u64>, String) {
     use std::collections::BTreeMap;
+    use std::sync::atomic::AtomicBool;
 
     let counts = Mutex::new(Vec::new());
     let names = Mutex::new(BTreeMap::<&'static str, u64>::new());
