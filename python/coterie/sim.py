@@ -60,6 +60,7 @@ __all__ = [
     "Process",
     "Random",
     "Reorder",
+    "Rot",
     "Row",
     "SlowDisk",
     "SlowLink",
@@ -662,6 +663,26 @@ class StalledDisk(Fault):
     --------
     >>> from coterie import sim
     >>> plan = sim.Faults([sim.StalledDisk(node=1, start=1.0, length=0.5)])
+    """
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rot(Fault):
+    """A bit flips in what a journal had on its disk. Shows only where journals are bytes: worlds by value ignore it.
+
+    Attributes
+    ----------
+    node : int
+        Whose.
+    start, length, key : float, float, int
+        As in :class:`Fault`.
+
+    Examples
+    --------
+    >>> from coterie import sim
+    >>> plan = sim.Faults([sim.Rot(node=1, start=1.0)])
     """
 
     node: int

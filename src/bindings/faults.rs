@@ -111,4 +111,5 @@ kinds! {
     FullDisk { node as "node" },
     StalledDisk { node as "node" },
     Heal { core as "core" },
+    Rot { node as "node" },
 }

@@ -222,6 +222,7 @@ EVERY = [
     sim.FailSync(node=2, start=1.7, length=0.2),
     sim.FullDisk(node=3, start=1.8, length=0.2),
     sim.StalledDisk(node=1, start=1.9, length=0.2),
+    sim.Rot(node=2, start=1.95, length=0.01),
     sim.Heal(core=(), start=2.0),
 ]
 
