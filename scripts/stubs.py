@@ -24,7 +24,7 @@ WORDS = [
     (r"\blist\b(?=[:,) ])", "list[Any]"),
     (r"\bdict\b(?=[:,) ])", "dict[Any, Any]"),
     (r"\btuple\b(?=[:,) ])", "tuple[Any, ...]"),
-    (r"^from typing import .*$", "from typing import Any, Self"),
+    (r"^from typing import .*$", "from typing import Any, Self, final"),
 ]
 
 

@@ -2,6 +2,9 @@
 
 - `ConsistentHash`: keys to nodes; its kin are in `coterie.ring`.
 - `coterie.balance`: requests to backends.
+- `coterie.raft`: consensus, as a machine that can be driven by hand; `coterie.protocol`: the shape of such machines.
+- `coterie.sim`: deterministic worlds in which protocols, ours and yours, meet failures.
+- `coterie.textbook`: the classes of the articles that Coterie grew from, on real protocols.
 - `CoterieError` and the rest of the family: what can go wrong.
 """
 
@@ -16,14 +19,25 @@ from coterie.exceptions import (
     CoterieError,
     EmptyRingError,
     InternalError,
+    InvariantViolated,
     NoBackendError,
     RequestError,
+    StoppedError,
+    UnavailableError,
     UnknownNodeError,
+    UnknownOutcomeError,
 )
 from coterie.ring import ConsistentHash
 
 if TYPE_CHECKING:
-    from coterie import balance as balance, ring as ring
+    from coterie import (
+        balance as balance,
+        protocol as protocol,
+        raft as raft,
+        ring as ring,
+        sim as sim,
+        textbook as textbook,
+    )
 
 __all__ = [
     "ConfigError",
@@ -31,15 +45,19 @@ __all__ = [
     "CoterieError",
     "EmptyRingError",
     "InternalError",
+    "InvariantViolated",
     "NoBackendError",
     "RequestError",
+    "StoppedError",
+    "UnavailableError",
     "UnknownNodeError",
+    "UnknownOutcomeError",
 ]
 
 # From the compiled module: reading the package's metadata would cost milliseconds at each import.
 __version__ = _version()
 
-_MODULES = ("balance", "ring")
+_MODULES = ("balance", "protocol", "raft", "ring", "sim", "textbook")
 
 
 def __getattr__(name: str) -> Any:

@@ -3,10 +3,10 @@ The compiled half of Coterie. Import `coterie` instead: the names here may chang
 """
 
 from _typeshed import Incomplete, SupportsGetItem
-from typing import Any, Self
+from typing import Any, Self, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Balancer", "Lease", "Ring", "provoke_panic", "version"]
+__all__ = ["Balancer", "Lease", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "provoke_panic", "raft_begin", "raft_line", "sim_swarm", "version"]
 
 @disjoint_base
 class Balancer:
@@ -130,6 +130,145 @@ class Lease:
     def backend(self, /) -> Any:
         """
         The backend that serves the request.
+        """
+
+@disjoint_base
+class RaftNode:
+    """
+    The compiled half of `coterie.raft.Node`: Raft's machine, which does nothing by itself.
+    """
+    def __new__(cls, /, id: int, *, cluster: int, election_timeout: float, heartbeat_interval: float, pre_vote: bool, check_quorum: bool, lease: tuple[float, float] | None, entry_bytes_max: int, message_bytes_max: int, in_flight_messages_max: int, in_flight_bytes_max: int, uncommitted_bytes_max: int, log_bytes_max: int, snapshot_log_bytes: int, snapshot_log_entries: int, retained_entries: int, chunk_bytes: int, pending_max: int) -> Self: ...
+    def __reduce__(self, /) -> str: ...
+    def __repr__(self, /) -> str: ...
+    def expire(self, /, now: float, timer: Any) -> list[Any]:
+        """
+        Takes an alarm that it had set.
+
+        Parameters
+        ----------
+        now : float
+            Seconds on the caller's clock.
+        timer : {"Election", "Heartbeat", "Quorum", "Transfer", "Deadline"}
+            Which. An alarm may be put off when it rings: then it is set anew.
+
+        Returns
+        -------
+        list of coterie.protocol.Effect
+            What is to be done, in this order.
+        """
+    def flush(self, /, now: float) -> list[Any]:
+        """
+        Ends a batch of inputs: what was gathered leaves now.
+
+        Parameters
+        ----------
+        now : float
+            Seconds on the caller's clock.
+
+        Returns
+        -------
+        list of coterie.protocol.Effect
+            What is to be done, in this order.
+        """
+    @property
+    def holds_lease(self, /) -> bool:
+        """
+        Whether it leads and a lease lets it serve reads alone, at the latest time that it was told.
+        """
+    @property
+    def id(self, /) -> int:
+        """
+        Who it is.
+        """
+    def link(self, /, now: float, peer: int, link: Any) -> list[Any]:
+        """
+        Takes a hint about the connection to ``peer``. Hints are often wrong; they serve liveness, never safety.
+
+        Parameters
+        ----------
+        now : float
+            Seconds on the caller's clock.
+        peer : int
+            To whom.
+        link : {"Up", "Down", "Refused"}
+            Established; lost; nobody listens there.
+
+        Returns
+        -------
+        list of coterie.protocol.Effect
+            What is to be done, in this order.
+        """
+    @property
+    def log(self, /) -> Any:
+        """
+        The runs of its log, a tuple of `coterie.raft.Run`.
+        """
+    def receive(self, /, now: float, sender: int, message: Any) -> list[Any]:
+        """
+        Takes a message from ``sender``: a peer, or itself for a promise that it made to itself.
+
+        Parameters
+        ----------
+        now : float
+            Seconds on the caller's clock.
+        sender : int
+            Who says it.
+        message : coterie.raft.messages.Message
+            What is said.
+
+        Returns
+        -------
+        list of coterie.protocol.Effect
+            What is to be done, in this order.
+        """
+    def request(self, /, now: float, id: int, request: Any) -> list[Any]:
+        """
+        Takes a request. It is answered exactly once in this life, now or later.
+
+        Parameters
+        ----------
+        now : float
+            Seconds on the caller's clock.
+        id : int
+            The caller's number for it, never the same twice.
+        request : coterie.raft.requests.Request
+            What is asked.
+
+        Returns
+        -------
+        list of coterie.protocol.Effect
+            What is to be done, in this order.
+        """
+    def start(self, /, now: float, seed: int, records: Any | None = None) -> list[Any]:
+        """
+        Begins a life. The first verb of all, and only once.
+
+        Parameters
+        ----------
+        now : float
+            Seconds on the caller's clock. It never goes back.
+        seed : int
+            For what the machine draws: election time-outs.
+        records : sequence of coterie.raft.records.Record, default ()
+            What the journal kept of earlier lives; none in the first.
+
+        Returns
+        -------
+        list of coterie.protocol.Effect
+            What is to be done, in this order.
+
+        Examples
+        --------
+        >>> from coterie import raft
+        >>> for effect in raft.Node(1).start(0.0, seed=1):
+        ...     print(effect)
+        Persist Identity cluster=0 id=1
+        Set Election 0.523734527
+        """
+    @property
+    def status(self, /) -> Any:
+        """
+        The machine at a glance, a `coterie.raft.Status`.
         """
 
 @disjoint_base
@@ -307,9 +446,254 @@ class Ring:
         True
         """
 
+@final
+class SimOutbox:
+    """
+    What a process wants done, in the order in which it must happen. What it emits is encoded as it is pushed, so
+    whatever becomes of the object afterwards changes nothing: None, bool, int, float, str, bytes, list, tuple, dict, and
+    frozen dataclasses of these. A world hands one to each verb.
+
+    Examples
+    --------
+    >>> from coterie import sim
+    >>> out = sim.Outbox()
+    >>> out.persist({"vote": 2})
+    >>> out.promise(2, "you have my vote")
+    >>> out.effects
+    [Persist(record={'vote': 2}), Promise(to=2, message='you have my vote')]
+    """
+    def __new__(cls, /) -> Self: ...
+    def answer(self, /, id: int, value: Any | None = None, error: Any | None = None) -> None:
+        """
+        Answers a request, which must be done exactly once.
+
+        Parameters
+        ----------
+        id : int
+            Which.
+        value : object, default None
+            The answer.
+        error : object, default None
+            Why it could not be done, instead.
+        """
+    def cancel(self, /, timer: Any) -> None:
+        """
+        Forgets an alarm.
+
+        Parameters
+        ----------
+        timer : str
+            Its name.
+        """
+    def checkpoint(self, /, record: Any) -> None:
+        """
+        Appends a record that replaces all before it.
+
+        Parameters
+        ----------
+        record : object
+            All that the next life needs.
+        """
+    @property
+    def effects(self, /) -> list[Any]:
+        """
+        What was pushed so far, as dataclasses of `coterie.protocol`: for a test that drives a process by hand.
+        """
+    def notify(self, /, event: Any) -> None:
+        """
+        Tells the application. Events of `coterie.raft.events` are what Raft's invariants look at.
+
+        Parameters
+        ----------
+        event : object
+            What it hears.
+        """
+    def persist(self, /, record: Any) -> None:
+        """
+        Appends a record to the journal. Nobody waits for it.
+
+        Parameters
+        ----------
+        record : object
+            What the next life shall begin with.
+        """
+    def promise(self, /, to: int, message: Any) -> None:
+        """
+        Leaves when every record persisted before it is durable. To oneself it comes back by ``receive``.
+
+        Parameters
+        ----------
+        to : int
+            For whom.
+        message : object
+            What is said.
+        """
+    def send(self, /, to: int, message: Any) -> None:
+        """
+        Leaves at once; promises nothing that a crash could undo.
+
+        Parameters
+        ----------
+        to : int
+            For whom.
+        message : object
+            What is said.
+        """
+    def set(self, /, timer: Any, at: float) -> None:
+        """
+        Sets an alarm, in place of one of the same name.
+
+        Parameters
+        ----------
+        timer : str
+            Its name, of 31 bytes at most.
+        at : float
+            When it rings, in seconds on the process's clock.
+        """
+
+@final
+class SimRandom:
+    """
+    A seeded generator: the same draws on every platform and every version of Python.
+
+    Parameters
+    ----------
+    seed : int
+        From 0 to 2**64 - 1. A world hands each life of a process a generator of its own.
+
+    Examples
+    --------
+    >>> from coterie import sim
+    >>> random = sim.Random(7)
+    >>> [random.below(6) for _ in range(8)]
+    [2, 0, 5, 3, 2, 1, 2, 1]
+    """
+    def __new__(cls, /, seed: int) -> Self: ...
+    def below(self, /, bound: int) -> int:
+        """
+        An int from 0 up to, but not including, ``bound``.
+
+        Parameters
+        ----------
+        bound : int
+            1 or more.
+        """
+    def choice(self, /, items: Any) -> Any:
+        """
+        One of several.
+
+        Parameters
+        ----------
+        items : sequence
+            Not empty.
+        """
+    def split(self, /) -> SimRandom:
+        """
+        A generator whose draws are independent of all that this one draws from here on.
+        """
+    def uniform(self, /, low: float, high: float) -> float:
+        """
+        A float between two others.
+
+        Parameters
+        ----------
+        low, high : float
+            From where, and up to where.
+        """
+    def unit(self, /) -> float:
+        """
+        A float from 0 up to, but not including, 1.
+        """
+    def word(self, /) -> int:
+        """
+        The next 64 bits, an int from 0 to 2**64 - 1.
+        """
+
+@disjoint_base
+class SimWorld:
+    """
+    The compiled half of `coterie.sim.World`.
+    """
+    def __new__(cls, /, factory: Any, *, members: int, seed: int, faults: Any, clients: tuple[int, float, int, float, float, bool, bool, float] | None, record: bool, trace_rows: int, membership: Any, settings: dict[Any, Any]) -> Self: ...
+    def _act(self, /, verb: str, node: int) -> None:
+        """
+        Does something to the member: "crash", "restart", "pause" or "resume".
+        """
+    def _answer(self, /, id: int) -> tuple[Any, Any] | None:
+        """
+        The answer to a request: a value and an error, one of them None; None while there is no answer.
+        """
+    def _check(self, /) -> None:
+        """
+        Raises what was violated, or what a process has raised.
+        """
+    def _clock(self, /, node: int) -> float:
+        """
+        What the clock of a member shows.
+        """
+    @property
+    def _digest(self, /) -> str: ...
+    def _expect_progress(self, /, at: float) -> None:
+        """
+        From then on a quorum is whole.
+        """
+    @property
+    def _faults(self, /) -> Any: ...
+    def _heal(self, /) -> None: ...
+    def _inject(self, /, faults: Any) -> None: ...
+    @property
+    def _is_raft(self, /) -> bool: ...
+    @property
+    def _leader(self, /) -> int | None: ...
+    def _log(self, /, node: int) -> Any:
+        """
+        The log of a native member, a tuple of runs; None when it is down.
+        """
+    @property
+    def _members(self, /) -> int: ...
+    def _node(self, /, node: int) -> Any:
+        """
+        A member: the status of a native one, the object of one in Python, None when it is down.
+        """
+    @property
+    def _now(self, /) -> float: ...
+    def _partition(self, /, side: SupportsGetItem[int, int], other: SupportsGetItem[int, int] | None) -> None: ...
+    def _request(self, /, node: int, request: Any) -> int: ...
+    def _run(self, /, end: float) -> None:
+        """
+        Runs until `end`, in seconds since the beginning; looks up for Ctrl-C now and then.
+        """
+    @property
+    def _seed(self, /) -> int: ...
+    @property
+    def _statistics(self, /) -> dict[Any, Any]: ...
+    @property
+    def _steps(self, /) -> int: ...
+    @property
+    def _trace(self, /) -> dict[Any, Any]:
+        """
+        The trace, column by column.
+        """
+
 def provoke_panic() -> None:
     """
     Panics, so that a test can see what becomes of a panic.
+    """
+
+def raft_begin(membership: Any, changes: Any) -> Any:
+    """
+    The joint membership that begins a change.
+    """
+
+def raft_line(kind: str, word: Any) -> str:
+    """
+    The one-line form of a word of Raft, the same as in Rust. `kind` says which family it belongs to.
+    """
+
+def sim_swarm(seed: int, *, members: int, start: float, horizon: float, heals: bool, share: float, interval: float, length: float, drift_ppm_max: int, jump_max: float, everybody: bool) -> Any:
+    """
+    The faults that a swarm draws, shifted by `start` seconds; and whether everybody heals, where nobody can know
+    beforehand which quorum would be one.
     """
 
 def version() -> str:

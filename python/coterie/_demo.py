@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import coterie
-from coterie import balance
+from coterie import balance, raft, sim
+from coterie.raft import requests
 
 __all__ = ["CHAPTERS", "Table", "run"]
 
@@ -159,7 +160,76 @@ def simulate(picker: Picker, clock: SimulatedClock, *, seconds: int) -> tuple[Co
     return picked, waits
 
 
-CHAPTERS: list[Chapter] = [ring, pickers]
+MEMBERS = 5
+CHARACTERS = 32  # for each act
+
+
+def consensus() -> Iterator[str | Table]:
+    """An election, a partition, a healed log: five members of a Raft in a simulated world."""
+    started = time.perf_counter()
+    world = sim.World(raft.Node, members=MEMBERS, seed=11)
+    told: dict[str, int] = {}
+
+    yield "Time goes to the right. A digit: the member leads that term; · follows; ? asks for votes."
+    yield from _act(world, "election", 0.0002)
+    first = world.leader
+    if first is None:
+        return
+    told["kept"] = world.request(first, requests.Propose((b"kept",)))
+    world.run(seconds=0.1)
+
+    away = [first, first % MEMBERS + 1]
+    world.partition(away)
+    told["lost"] = world.request(first, requests.Propose((b"lost",), deadline=world.clock(first) + 1.0))
+    yield f"Members {away[0]} and {away[1]} are cut off, the leader among them. Who leads a minority commits nothing:"
+    yield from _act(world, "partition", 0.05)
+    second = world.leader
+    if second is None:
+        return
+    told["new"] = world.request(second, requests.Propose((b"new",)))
+    world.run(seconds=0.1)
+    cut = [_log(world, node) for node in range(1, MEMBERS + 1)]
+
+    world.heal()
+    yield f"Member {second} was elected by the other three. Now the network is whole again:"
+    yield from _act(world, "healed", 0.05)
+    healed = [_log(world, node) for node in range(1, MEMBERS + 1)]
+
+    rows = [[f"member {place}", *logs] for place, logs in enumerate(zip(cut, healed, strict=True), 1)]
+    yield Table(["log", "during the partition", "healed"], rows)
+    answers = {word: world.answer(asked) for word, asked in told.items()}
+    said = ", ".join(f"{word!r}: {_outcome(answer)}" for word, answer in answers.items())
+    world.check()
+    yield (
+        f"What the clients were told: {said}. {world.steps:,} inputs and {world.now:.1f} simulated seconds took "
+        f"{(time.perf_counter() - started) * 1e3:.0f} ms; seed {world.seed} tells this story on every machine."
+    )
+
+
+def _act(world: sim.World, name: str, seconds: float) -> Iterator[Table]:
+    """What members are, one character each so many seconds."""
+    lines = ["|"] * MEMBERS
+    for _ in range(CHARACTERS):
+        world.run(seconds=seconds)
+        for place, status in enumerate(world.nodes.values()):
+            signs = {"Leader": str(status.term % 10), "Follower": "·"}
+            lines[place] += signs.get(status.role, "?")
+    rows = [[f"member {place}", line] for place, line in enumerate(lines, 1)]
+    yield Table([name, f"{seconds * 1e3:g} ms a character"], rows)
+
+
+def _log(world: sim.World, node: int) -> str:
+    commands = [run.payload for run in world.log(node) if isinstance(run.payload, tuple)]
+    return " ".join(command.decode() for payload in commands for command in payload)
+
+
+def _outcome(answer: Any) -> str:
+    if answer is None:
+        return "no answer yet"
+    return str(answer.value) if answer.error is None else str(answer.error)
+
+
+CHAPTERS: list[Chapter] = [ring, pickers, consensus]
 
 
 def run(*, plain: bool = False) -> None:

@@ -7,7 +7,11 @@
     ├─ RequestError                       refused; nothing changed
     │  ├─ EmptyRingError                  a ring without nodes was asked for an owner
     │  ├─ UnknownNodeError(KeyError)      .node is not here
-    │  └─ NoBackendError                  .reasons says why each backend was passed over
+    │  ├─ NoBackendError                  .reasons says why each backend was passed over
+    │  └─ StoppedError                    what was asked does nothing any more, or not now
+    ├─ UnknownOutcomeError                it may or may not have happened
+    ├─ UnavailableError(ConnectionError)  no quorum within the time allowed; nothing happened
+    ├─ InvariantViolated                  .seed .step .invariant .trace of a simulated world
     └─ InternalError                      ours: please report
 
 Each class says who erred and whether anything changed. All of them can be pickled, with their fields,
@@ -24,9 +28,13 @@ __all__ = [
     "CoterieError",
     "EmptyRingError",
     "InternalError",
+    "InvariantViolated",
     "NoBackendError",
     "RequestError",
+    "StoppedError",
+    "UnavailableError",
     "UnknownNodeError",
+    "UnknownOutcomeError",
 ]
 
 
@@ -147,6 +155,103 @@ class NoBackendError(RequestError):
 
     def __init__(self, message: str = "", *, reasons: Mapping[Hashable, str] | None = None) -> None:
         super().__init__(message, reasons=dict(reasons or {}))
+
+
+class StoppedError(RequestError):
+    """What was asked does nothing any more, or is busy with another call; nothing changed.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> from coterie import sim
+    >>> kept = []
+    >>> class Hoarder(sim.Process):
+    ...     def start(self, now, random, records, out):
+    ...         kept.append(out)
+    >>> sim.World(lambda id: Hoarder(), members=1).run(seconds=1)
+    >>> kept[0].send(1, "too late")
+    Traceback (most recent call last):
+        ...
+    coterie.exceptions.StoppedError: this outbox was for an earlier input; use the one that came with this input
+    """
+
+
+class UnknownOutcomeError(CoterieError):
+    """It may or may not have happened, or may yet happen. Look before you do it again.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> from coterie import textbook
+    >>> raft = textbook.Raft(["a", "b", "c"])
+    >>> raft.start()
+    >>> raft.world.partition([raft.world.leader])  # it does not know yet that nobody hears it
+    >>> try:
+    ...     raft.append("x = 1")
+    ... except coterie.UnknownOutcomeError as error:
+    ...     print(error)
+    the outcome is unknown
+    """
+
+
+class UnavailableError(CoterieError, ConnectionError):
+    """There was no quorum within the time allowed; nothing happened. Try again later.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> from coterie import textbook
+    >>> raft = textbook.Raft(["a", "b", "c"])
+    >>> raft.world.pause(1)
+    >>> raft.world.pause(2)
+    >>> raft.start()
+    Traceback (most recent call last):
+        ...
+    coterie.exceptions.UnavailableError: nobody was elected within 30 simulated seconds
+    """
+
+
+class InvariantViolated(CoterieError):  # noqa: N818 - it tells a fact about a world, and is no error of the caller
+    """Something happened in a simulated world that must never happen, or a process of the world raised an exception.
+
+    The same seed and the same program lead to it again. When a process raised, that exception is the cause.
+
+    Attributes
+    ----------
+    seed : int
+        Of the world.
+    step : int
+        How many inputs had been handled.
+    invariant : str
+        What should have held.
+    trace : coterie.sim.Trace
+        What came before.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> from coterie import sim
+    >>> class Fragile(sim.Process):
+    ...     def start(self, now, random, records, out):
+    ...         raise RuntimeError("it broke")
+    >>> try:
+    ...     sim.World(lambda id: Fragile(), members=1, seed=7).run(seconds=1)
+    ... except coterie.InvariantViolated as failure:
+    ...     print(failure.seed, failure.invariant)
+    ...     print(repr(failure.__cause__))
+    7 no process raises
+    RuntimeError('it broke')
+    """
+
+    seed: int
+    step: int
+    invariant: str
+    trace: Any
+
+    def __init__(
+        self, message: str = "", *, seed: int = 0, step: int = 0, invariant: str = "", trace: Any = ()
+    ) -> None:
+        super().__init__(message, seed=seed, step=step, invariant=invariant, trace=trace)
 
 
 class InternalError(CoterieError):

@@ -9,7 +9,9 @@ use pyo3::types::PyDict;
 import_exception!(coterie.exceptions, ConfigError);
 import_exception!(coterie.exceptions, EmptyRingError);
 import_exception!(coterie.exceptions, InternalError);
+import_exception!(coterie.exceptions, InvariantViolated);
 import_exception!(coterie.exceptions, NoBackendError);
+import_exception!(coterie.exceptions, StoppedError);
 import_exception!(coterie.exceptions, UnknownNodeError);
 
 /// A bug of ours.

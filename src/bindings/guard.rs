@@ -4,6 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, TryLockError};
 
+use pyo3::PyTraverseError;
 use pyo3::prelude::*;
 
 use super::errors;
@@ -29,6 +30,14 @@ pub(super) fn attached<T: Send, R>(
             Err(TryLockError::Poisoned(_)) => return Err(poisoned()),
         }
     }
+}
+
+/// Shows the garbage collector what is under `lock`, which it may find taken: then it looks again another time.
+pub(super) fn collecting<T>(
+    lock: &Mutex<T>,
+    body: impl FnOnce(&T) -> Result<(), PyTraverseError>,
+) -> Result<(), PyTraverseError> {
+    lock.try_lock().map_or(Ok(()), |held| body(&held))
 }
 
 /// Runs `body`; a panic in it becomes `InternalError` and not `PanicException`, which `except Exception` misses.

@@ -9,9 +9,17 @@
 )]
 
 mod balance;
+mod effects;
 mod errors;
+mod faults;
 mod guard;
+mod process;
+mod raft;
 mod ring;
+mod sim;
+mod values;
+mod watcher;
+mod words;
 
 use pyo3::prelude::*;
 
@@ -21,7 +29,13 @@ mod _coterie {
     #[pymodule_export]
     use super::balance::{Balancer, Lease};
     #[pymodule_export]
+    use super::process::{SimOutbox, SimRandom};
+    #[pymodule_export]
+    use super::raft::{RaftNode, raft_begin, raft_line};
+    #[pymodule_export]
     use super::ring::PyRing;
+    #[pymodule_export]
+    use super::sim::{SimWorld, sim_swarm};
     #[pymodule_export]
     use super::{provoke_panic, version};
 

@@ -328,9 +328,27 @@ where
         }
     }
 
+    /// Lets `node` stand still until [`World::go_on`]; what arrives waits.
+    pub fn pause(&mut self, node: NodeId) {
+        if let Some(index) = self.index(node) {
+            self.afflict(index, &Kind::Pause { node });
+        }
+    }
+
+    /// Ends a pause.
+    pub fn go_on(&mut self, node: NodeId) {
+        if let Some(index) = self.index(node) {
+            self.relieve(index, &Kind::Pause { node }, self.step);
+        }
+    }
+
     /// Separates these from all others until [`World::heal`].
     pub fn partition(&mut self, side: &[NodeId]) {
-        let kind = Kind::Partition { side: side.to_vec() };
+        self.cut(Kind::Partition { side: side.to_vec() });
+    }
+
+    /// Breaks this now, until [`World::heal`], which ends partitions of any kind.
+    pub fn cut(&mut self, kind: Kind) {
         let place = self.plan.faults.len();
         self.plan.push(Fault::new(Instant::from_nanos(self.now) - Instant::ZERO, Fault::FOR_EVER, kind));
         self.begin_fault(place);
@@ -388,6 +406,11 @@ where
     /// Who watches.
     pub const fn watch(&self) -> &W {
         &self.watch
+    }
+
+    /// Who watches, to be told what to expect.
+    pub const fn watch_mut(&mut self) -> &mut W {
+        &mut self.watch
     }
 
     /// Who asks.

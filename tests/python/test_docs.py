@@ -32,7 +32,7 @@ def blocks() -> list[tuple[str, CodeType]]:
         for match in re.finditer(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
             line = text.count("\n", 0, match.start()) + 1
             # Blank lines first, so that a traceback names the line of the page.
-            code = compile("\n" * line + match[1], str(page), "exec")
+            code = compile("\n" * line + match[1], str(page), "exec", dont_inherit=True)
             found.append((f"{page.relative_to(ROOT)}:{line}", code))
     return found
 

@@ -21,7 +21,11 @@ def test_all_descend_from_one_class(kind: type[Exception]) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "builtin"),
-    [(coterie.ConfigError, ValueError), (coterie.UnknownNodeError, KeyError)],
+    [
+        (coterie.ConfigError, ValueError),
+        (coterie.UnknownNodeError, KeyError),
+        (coterie.UnavailableError, ConnectionError),
+    ],
 )
 def test_kin_of_builtins_can_be_caught_as_such(kind: type[Exception], builtin: type[Exception]) -> None:
     with pytest.raises(builtin, match="why"):
@@ -52,6 +56,8 @@ def test_a_pickle_keeps_type_and_message(kind: type[Exception], protocol: int) -
     [
         (coterie.UnknownNodeError("no such node", node=("a", 1)), "node", ("a", 1)),
         (coterie.NoBackendError("none", reasons={"a": "ejected"}), "reasons", {"a": "ejected"}),
+        (coterie.InvariantViolated("seed 7", seed=7, step=9), "seed", 7),
+        (coterie.InvariantViolated("seed 7", invariant="election safety"), "invariant", "election safety"),
     ],
 )
 def test_fields_survive_pickling_and_copying(error: Exception, field: str, value: object) -> None:
@@ -68,6 +74,8 @@ def test_reasons_are_a_copy() -> None:
 
 
 def test_the_drawn_tree_is_the_tree() -> None:
-    drawn = set(re.findall(r"(\w+Error)\b", (exceptions.__doc__ or "").split("Each class")[0]))
-    builtins = {"ValueError", "KeyError"}
+    drawn = set(
+        re.findall(r"(\w+Error|InvariantViolated)\b", (exceptions.__doc__ or "").split("Each class")[0])
+    )
+    builtins = {"ValueError", "KeyError", "ConnectionError"}
     assert drawn - builtins == set(exceptions.__all__)

@@ -29,6 +29,12 @@ def test_import_leaves_heavy_modules_alone(heavy: str) -> None:
     assert heavy not in modules_after("import coterie")
 
 
+def test_modules_are_loaded_when_they_are_named() -> None:
+    ours = {"coterie.balance", "coterie.raft", "coterie.sim", "coterie.textbook"}
+    assert not ours & modules_after("import coterie")
+    assert ours <= modules_after("import coterie; coterie.textbook, coterie.balance")
+
+
 def test_the_guard_sees_imports() -> None:
     seen = modules_after("import coterie, asyncio")
     assert {"coterie", "coterie._coterie", "asyncio"} <= seen

@@ -41,7 +41,8 @@ const TIMEOUT: u64 = 1 << 63;
 const CLIENT_SHIFT: u32 = 48;
 
 impl Clients {
-    pub(super) fn new(scenario: &Scenario) -> Self {
+    /// The clients of this scenario.
+    pub fn new(scenario: &Scenario) -> Self {
         let mut random = Random::new(mix(scenario.world.seed ^ 0x636c_6965_6e74));
         let workload = scenario.clients.clone();
         let client = |_| Client { random: random.split(), waits: None, leader: None };

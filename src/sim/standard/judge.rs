@@ -8,7 +8,7 @@ use super::super::faults::VOTER;
 use super::super::host::{Seen, Watch};
 use super::super::trace::of_hash;
 use super::keys::Put;
-use super::{HORIZON, Keys, PROGRESS_BOUND};
+use super::{Keys, PROGRESS_BOUND};
 use crate::check::{Consensus, Ended, Entry, History, Leases, OperationId, Progress, Violation, Votes};
 use crate::id::{NodeId, RequestId};
 use crate::protocol::Effect;
@@ -53,9 +53,12 @@ struct Part {
 }
 
 impl Judge {
-    pub(super) fn new() -> Self {
+    /// Nothing has happened. From `whole` on a quorum is whole, and progress is expected.
+    pub fn new(whole: Option<Instant>) -> Self {
         let mut progress = Progress::new(PROGRESS_BOUND);
-        progress.expect_from(Instant::ZERO + HORIZON);
+        if let Some(whole) = whole {
+            progress.expect_from(whole);
+        }
         Self {
             consensus: Consensus::new(),
             votes: Votes::new(),
@@ -355,7 +358,7 @@ fn hard_state(records: &[Record]) -> HardState {
 }
 
 /// The log that these records hold: the entry before its first, and its entries.
-fn recall(records: &[Record]) -> (Position, Vec<Entry>) {
+pub fn recall<'a>(records: impl IntoIterator<Item = &'a Record>) -> (Position, Vec<Entry>) {
     let (mut base, mut log) = (Position::default(), Vec::new());
     for record in records {
         match record {
@@ -374,7 +377,8 @@ fn recall(records: &[Record]) -> (Position, Vec<Entry>) {
     (base, log)
 }
 
-fn plain(entries: &Entries) -> impl Iterator<Item = Entry> + '_ {
+/// Entries as a judge takes them.
+pub fn plain(entries: &Entries) -> impl Iterator<Item = Entry> + '_ {
     entries.runs().iter().flat_map(|run: &Arc<Run>| {
         let term = run.term;
         let single = match &run.payload {

@@ -86,7 +86,7 @@ where
         }
     }
 
-    fn afflict(&mut self, node: usize, kind: &Kind) {
+    pub(super) fn afflict(&mut self, node: usize, kind: &Kind) {
         let process = &mut self.processes[node];
         match kind {
             Kind::Pause { .. } => process.pauses += 1,
@@ -101,7 +101,7 @@ where
         }
     }
 
-    fn relieve(&mut self, node: usize, kind: &Kind, key: u64) {
+    pub(super) fn relieve(&mut self, node: usize, kind: &Kind, key: u64) {
         let process = &mut self.processes[node];
         match kind {
             Kind::Crash { .. } => {
