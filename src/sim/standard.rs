@@ -8,6 +8,8 @@ mod clients;
 mod fingerprint;
 mod judge;
 mod keys;
+mod operator;
+mod raft;
 
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use crate::random::{Random, mix};
 pub use clients::Clients;
 pub use judge::Judge;
 pub use keys::{Keys, Shelf};
+pub use raft::RaftJudge;
 
 /// How long faults keep coming.
 pub const HORIZON: Duration = Duration::from_secs(50);

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::super::host::{Asks, Load};
 use super::keys::Put;
+use super::operator::{Operator, Order};
 use super::{Scenario, Workload};
 use crate::id::{NodeId, RequestId};
-use crate::raft::{Answer, Batch, Change, Error, Membership, Raft, Request, WEIGHT};
+use crate::raft::{Answer, Batch, Error, Membership, Raft, Request};
 use crate::random::{Random, mix};
 use crate::time::Instant;
 
@@ -18,7 +19,7 @@ pub struct Clients {
     members: u64,
     each: Vec<Client>,
     operations: u64,
-    operator: Random,
+    operator: Operator,
 }
 
 #[derive(Clone, Debug)]
@@ -42,8 +43,8 @@ impl Clients {
         let workload = scenario.clients.clone();
         let client = |_| Client { random: random.split(), waits: None, leader: None };
         let each = (0..workload.count).map(client).collect();
-        let operator = Random::new(mix(scenario.world.seed ^ 0x6f70_6572));
         let (lease, members) = (scenario.raft.lease.is_some(), scenario.world.members);
+        let operator = Operator::new(scenario.world.seed, members, workload.transfers, workload.changes);
         Self { workload, lease, members, each, operations: 0, operator }
     }
 
@@ -79,18 +80,18 @@ impl Clients {
         if asks.now().since(Instant::ZERO) > self.workload.until {
             return;
         }
-        let wait = Duration::from_nanos(self.operator.below(4_000_000_000));
-        asks.wake_at(asks.now() + wait, OPERATOR);
-        let drawn = NodeId(1 + self.operator.below(self.members));
-        let to = NodeId(1 + self.operator.below(self.members));
+        asks.wake_at(asks.now() + self.operator.wait(), OPERATOR);
+        let (drawn, order) = self.operator.draw();
         let node = self.each[0].leader.unwrap_or(drawn);
-        let (demotes, transfers) = (self.operator.below(2) == 0, self.operator.below(2) == 0);
-        if self.workload.transfers && (transfers || !self.workload.changes) {
-            asks.request(node, Request::Transfer { to });
-        } else if self.workload.changes {
-            let change = if demotes { Change::Demote(to) } else { Change::AddVoter(to, WEIGHT) };
-            let deadline = asks.clock(node) + Duration::from_secs(2);
-            asks.request(node, Request::Change { changes: vec![change], deadline });
+        match order {
+            Some(Order::Transfer(to)) => {
+                asks.request(node, Request::Transfer { to });
+            }
+            Some(Order::Change(change)) => {
+                let deadline = asks.clock(node) + Duration::from_secs(2);
+                asks.request(node, Request::Change { changes: vec![change], deadline });
+            }
+            None => {}
         }
     }
 }

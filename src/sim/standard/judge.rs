@@ -1,26 +1,22 @@
 //! The judge of the standard world: tells `check` what happens, in plain values.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::super::host::{Seen, Watch};
-use super::super::trace::of_hash;
 use super::keys::Put;
+use super::raft::{RaftJudge, Told};
 use super::{HORIZON, Keys, PROGRESS_BOUND};
-use crate::check::{Consensus, Ended, Entry, History, OperationId, Progress, Violation};
+use crate::check::{Ended, History, OperationId, Progress, Violation};
 use crate::id::{NodeId, RequestId};
 use crate::protocol::Effect;
-use crate::raft::{
-    Answer, Entries, Error, Event, Index, Payload, Position, Raft, Record, Request, Role, Run,
-};
+use crate::raft::{Answer, Entries, Error, Event, Index, Payload, Raft, Record, Request};
 use crate::time::Instant;
 
 /// Hands what happens to the judges, as plain values.
 #[derive(Clone, Debug)]
 pub struct Judge {
     /// What Raft promises.
-    pub consensus: Consensus,
+    pub raft: RaftJudge,
     /// What clients saw.
     pub history: History,
     /// Whether something happens after the heal.
@@ -31,7 +27,6 @@ pub struct Judge {
     puts: BTreeMap<u64, OperationId>,
     /// Up to where the log was told to the history.
     told: Index,
-    roles: BTreeMap<NodeId, (Role, u64)>,
 }
 
 impl Judge {
@@ -39,46 +34,24 @@ impl Judge {
         let mut progress = Progress::new(PROGRESS_BOUND);
         progress.expect_from(Instant::ZERO + HORIZON);
         Self {
-            consensus: Consensus::new(),
+            raft: RaftJudge::default(),
             history: History::new(),
             progress,
             asked: BTreeMap::new(),
             puts: BTreeMap::new(),
             told: 0,
-            roles: BTreeMap::new(),
-        }
-    }
-
-    fn wrote(&mut self, node: NodeId, record: &Record) -> Result<(), Violation> {
-        match record {
-            Record::Identity { .. } | Record::HardState(_) => Ok(()),
-            Record::Append(entries) => match entries.first() {
-                Some(first) => self.consensus.appended(node, first, plain(entries)),
-                None => Ok(()),
-            },
-            Record::Checkpoint(checkpoint) => {
-                let base = checkpoint.base;
-                self.consensus.compacted(node, base.index, base.term)?;
-                let last = checkpoint.entries.last().map_or(base.index, |last| last.index);
-                self.consensus.appended(node, last + 1, [])
-            }
         }
     }
 
     fn told(&mut self, node: NodeId, event: &Event) -> Result<(), Violation> {
-        match event {
-            Event::Committed(entries) => {
-                let Some(first) = entries.first() else { return Ok(()) };
-                self.consensus.committed(node, first, plain(entries))?;
-                self.tell_history(entries)
-            }
-            Event::Restore(snapshot) | Event::Install(snapshot) => {
-                let last = snapshot.id.last;
-                self.consensus.installed(node, last.index, last.term)
-            }
-            Event::Halted(why) => Err(Violation::new("no member halts", format!("{node:?}: {why}"))),
-            _ => Ok(()),
-        }
+        let told = match event {
+            Event::Committed(entries) => Told::Applies(entries),
+            Event::Restore(snapshot) | Event::Install(snapshot) => Told::Installs(snapshot),
+            Event::Halted(why) => Told::Halts(why),
+            _ => Told::Nothing,
+        };
+        self.raft.told(node, &told)?;
+        if let Told::Applies(entries) = told { self.tell_history(entries) } else { Ok(()) }
     }
 
     /// The first member to apply an entry tells what it did.
@@ -120,24 +93,11 @@ impl Judge {
         };
         self.history.end(at, operation, ended)
     }
-
-    fn plays(&mut self, node: NodeId, role: Role, term: u64) -> Result<(), Violation> {
-        let before = self.roles.insert(node, (role, term));
-        if before == Some((role, term)) {
-            return Ok(());
-        }
-        if role == Role::Leader {
-            return self.consensus.elected(node, term);
-        }
-        self.consensus.stepped_down(node);
-        Ok(())
-    }
 }
 
 impl Watch<Raft, Keys> for Judge {
     fn recovered(&mut self, _at: Instant, node: NodeId, records: &[Record]) -> Result<(), Violation> {
-        let (base, entries) = recall(records);
-        self.consensus.recovered(node, base.index, base.term, entries)
+        self.raft.recovered(node, records)
     }
 
     fn asked(
@@ -165,12 +125,12 @@ impl Watch<Raft, Keys> for Judge {
     }
 
     fn handled(&mut self, seen: &Seen<'_, Raft, Keys>, _effects: &[Effect<Raft>]) -> Result<(), Violation> {
-        self.plays(seen.node, seen.machine.role(), seen.machine.term())
+        self.raft.handled(seen.node, seen.machine)
     }
 
     fn effect(&mut self, seen: &Seen<'_, Raft, Keys>, effect: &Effect<Raft>) -> Result<(), Violation> {
         match effect {
-            Effect::Persist(record) | Effect::Checkpoint(record) => self.wrote(seen.node, record),
+            Effect::Persist(record) | Effect::Checkpoint(record) => self.raft.wrote(seen.node, record),
             Effect::Notify(event) => self.told(seen.node, event),
             Effect::Answer(id, answer) => self.answered(seen.at, *id, answer),
             _ => Ok(()),
@@ -178,44 +138,7 @@ impl Watch<Raft, Keys> for Judge {
     }
 
     fn crashed(&mut self, _at: Instant, node: NodeId) -> Result<(), Violation> {
-        self.roles.remove(&node);
-        self.consensus.crashed(node);
+        self.raft.crashed(node);
         Ok(())
     }
-}
-
-/// The log that these records hold: the entry before its first, and its entries.
-fn recall(records: &[Record]) -> (Position, Vec<Entry>) {
-    let (mut base, mut log) = (Position::default(), Vec::new());
-    for record in records {
-        match record {
-            Record::Identity { .. } | Record::HardState(_) => {}
-            Record::Append(entries) => {
-                let first = entries.first().unwrap_or(base.index + 1);
-                log.truncate(first.saturating_sub(base.index + 1) as usize);
-                log.extend(plain(entries));
-            }
-            Record::Checkpoint(checkpoint) => {
-                base = checkpoint.base;
-                log = plain(&checkpoint.entries).collect();
-            }
-        }
-    }
-    (base, log)
-}
-
-fn plain(entries: &Entries) -> impl Iterator<Item = Entry> + '_ {
-    entries.runs().iter().flat_map(|run: &Arc<Run>| {
-        let term = run.term;
-        let single = match &run.payload {
-            Payload::Blank => Some(1),
-            Payload::Membership(membership) => Some(of_hash(membership)),
-            Payload::Commands(_) => None,
-        };
-        let commands = match &run.payload {
-            Payload::Commands(batch) => Some(batch.iter().map(xxh3_64)),
-            _ => None,
-        };
-        single.into_iter().chain(commands.into_iter().flatten()).map(move |digest| Entry { term, digest })
-    })
 }
