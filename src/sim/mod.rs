@@ -10,6 +10,7 @@
 //! Randomness is keyed by (link | disk | process | fault, n-th draw), so that taking one fault away shifts nothing
 //! of the others.
 
+mod clients;
 mod clock;
 mod faults;
 mod host;
@@ -25,6 +26,7 @@ mod statistics;
 mod trace;
 mod world;
 
+pub use clients::{ClientOperation, Clients};
 pub use faults::{Fault, Kind, Links, Plan, Swarm};
 pub use host::{Asks, Deaf, Host, Load, Seen, Watch};
 pub use latency::Latency;

@@ -10,6 +10,7 @@ mod judge;
 mod keys;
 mod operator;
 mod raft;
+pub mod replicated;
 
 use std::time::Duration;
 
