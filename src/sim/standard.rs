@@ -24,7 +24,7 @@ use crate::random::{Random, mix};
 pub use clients::Clients;
 pub use judge::Judge;
 pub use keys::{Keys, Shelf};
-pub use raft::RaftJudge;
+pub use raft::{RaftInside, RaftJudge, Told};
 
 /// How long faults keep coming.
 pub const HORIZON: Duration = Duration::from_secs(50);

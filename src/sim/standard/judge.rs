@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::host::{Seen, Watch};
 use super::keys::Put;
-use super::raft::{RaftJudge, Told};
+use super::raft::RaftJudge;
 use super::{HORIZON, Keys, PROGRESS_BOUND};
 use crate::check::{Ended, History, OperationId, Progress, Violation};
 use crate::id::{NodeId, RequestId};
@@ -41,17 +41,6 @@ impl Judge {
             puts: BTreeMap::new(),
             told: 0,
         }
-    }
-
-    fn told(&mut self, node: NodeId, event: &Event) -> Result<(), Violation> {
-        let told = match event {
-            Event::Committed(entries) => Told::Applies(entries),
-            Event::Restore(snapshot) | Event::Install(snapshot) => Told::Installs(snapshot),
-            Event::Halted(why) => Told::Halts(why),
-            _ => Told::Nothing,
-        };
-        self.raft.told(node, &told)?;
-        if let Told::Applies(entries) = told { self.tell_history(entries) } else { Ok(()) }
     }
 
     /// The first member to apply an entry tells what it did.
@@ -125,13 +114,13 @@ impl Watch<Raft, Keys> for Judge {
     }
 
     fn handled(&mut self, seen: &Seen<'_, Raft, Keys>, _effects: &[Effect<Raft>]) -> Result<(), Violation> {
-        self.raft.handled(seen.node, seen.machine)
+        self.raft.handled(seen)
     }
 
     fn effect(&mut self, seen: &Seen<'_, Raft, Keys>, effect: &Effect<Raft>) -> Result<(), Violation> {
+        self.raft.effect(seen, effect)?;
         match effect {
-            Effect::Persist(record) | Effect::Checkpoint(record) => self.raft.wrote(seen.node, record),
-            Effect::Notify(event) => self.told(seen.node, event),
+            Effect::Notify(Event::Committed(entries)) => self.tell_history(entries),
             Effect::Answer(id, answer) => self.answered(seen.at, *id, answer),
             _ => Ok(()),
         }

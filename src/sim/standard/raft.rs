@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::super::host::Seen;
 use super::super::trace::of_hash;
 use crate::check::{Consensus, Entry, Violation};
 use crate::id::NodeId;
-use crate::raft::{Entries, Payload, Position, Raft, Record, Role, Run, Snapshot};
+use crate::protocol::{Effect, Protocol};
+use crate::raft::{
+    Entries, Event, Index, Membership, Message, Payload, Position, Raft, Record, Role, Run, Snapshot,
+};
 
 /// Tells `check` what the Raft of each member does, in plain values.
 #[derive(Clone, Debug, Default)]
@@ -17,12 +21,50 @@ pub struct RaftJudge {
     roles: BTreeMap<NodeId, (Role, u64)>,
 }
 
+/// A protocol with a Raft inside, whose records are Raft's own.
+pub trait RaftInside: Protocol<Record = Record> {
+    /// Its Raft.
+    fn raft(&self) -> &Raft;
+
+    /// What a message says to the Raft of who gets it.
+    fn inner_message(message: &Self::Message) -> Option<&Message>;
+
+    /// What an event says of the log.
+    fn told(event: &Self::Event) -> Told<'_>;
+}
+
+impl RaftInside for Raft {
+    fn raft(&self) -> &Raft {
+        self
+    }
+
+    fn inner_message(message: &Message) -> Option<&Message> {
+        Some(message)
+    }
+
+    fn told(event: &Event) -> Told<'_> {
+        match event {
+            Event::Committed(entries) => Told::Applies(entries),
+            Event::Restore(snapshot) => Told::Restores(snapshot),
+            Event::Install(snapshot) => Told::Installs(snapshot),
+            Event::Membership(index, membership) => Told::Changes(*index, membership),
+            Event::Halted(why) => Told::Halts(why),
+            _ => Told::Nothing,
+        }
+    }
+}
+
 /// What an event says of the log.
-pub(super) enum Told<'a> {
+#[derive(Clone, Copy, Debug)]
+pub enum Told<'a> {
     /// These take effect.
     Applies(&'a Entries),
-    /// The state is this snapshot's.
+    /// A life begins with the state of this snapshot.
+    Restores(&'a Snapshot),
+    /// The state is this snapshot's from now on.
     Installs(&'a Snapshot),
+    /// This membership is effective, though it may not be committed.
+    Changes(Index, &'a Membership),
     /// The member does nothing any more.
     Halts(&'static str),
     /// Nothing.
@@ -37,7 +79,8 @@ impl RaftJudge {
     }
 
     /// A batch of inputs was handled.
-    pub(super) fn handled(&mut self, node: NodeId, raft: &Raft) -> Result<(), Violation> {
+    pub(super) fn handled<P: RaftInside, H>(&mut self, seen: &Seen<'_, P, H>) -> Result<(), Violation> {
+        let (node, raft) = (seen.node, seen.machine.raft());
         let (role, term) = (raft.role(), raft.term());
         let before = self.roles.insert(node, (role, term));
         if before == Some((role, term)) {
@@ -50,8 +93,26 @@ impl RaftJudge {
         Ok(())
     }
 
-    /// A record was written.
-    pub(super) fn wrote(&mut self, node: NodeId, record: &Record) -> Result<(), Violation> {
+    /// An effect happens.
+    pub(super) fn effect<P: RaftInside, H>(
+        &mut self,
+        seen: &Seen<'_, P, H>,
+        effect: &Effect<P>,
+    ) -> Result<(), Violation> {
+        match effect {
+            Effect::Persist(record) | Effect::Checkpoint(record) => self.wrote(seen.node, record),
+            Effect::Notify(event) => self.told(seen.node, P::told(event)),
+            _ => Ok(()),
+        }
+    }
+
+    /// A life has ended.
+    pub(super) fn crashed(&mut self, node: NodeId) {
+        self.roles.remove(&node);
+        self.consensus.crashed(node);
+    }
+
+    fn wrote(&mut self, node: NodeId, record: &Record) -> Result<(), Violation> {
         match record {
             Record::Identity { .. } | Record::HardState(_) => Ok(()),
             Record::Append(entries) => match entries.first() {
@@ -67,26 +128,19 @@ impl RaftJudge {
         }
     }
 
-    /// The application was told.
-    pub(super) fn told(&mut self, node: NodeId, told: &Told<'_>) -> Result<(), Violation> {
+    fn told(&mut self, node: NodeId, told: Told<'_>) -> Result<(), Violation> {
         match told {
             Told::Applies(entries) => match entries.first() {
                 Some(first) => self.consensus.committed(node, first, plain(entries)),
                 None => Ok(()),
             },
-            Told::Installs(snapshot) => {
+            Told::Restores(snapshot) | Told::Installs(snapshot) => {
                 let last = snapshot.id.last;
                 self.consensus.installed(node, last.index, last.term)
             }
             Told::Halts(why) => Err(Violation::new("no member halts", format!("{node:?}: {why}"))),
-            Told::Nothing => Ok(()),
+            Told::Changes(..) | Told::Nothing => Ok(()),
         }
-    }
-
-    /// A life has ended.
-    pub(super) fn crashed(&mut self, node: NodeId) {
-        self.roles.remove(&node);
-        self.consensus.crashed(node);
     }
 }
 

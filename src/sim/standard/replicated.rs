@@ -14,13 +14,14 @@ use super::super::settings::Settings;
 use super::super::trace::Fingerprint;
 use super::super::world::{Failure, World};
 use super::operator::Operator;
-use super::{EPILOGUE, HORIZON};
+use super::{EPILOGUE, HORIZON, RaftInside, Told};
 use crate::id::NodeId;
 use crate::protocol::Protocol;
-use crate::raft::{InvalidSetting, Position, Raft, Record};
+use crate::raft::{self, InvalidSetting, Position, Raft};
 use crate::random::{Random, mix};
 use crate::replica::{
-    self, Answer, Error, Event, KeyValue, Limits, Machine, Replica, Request, Sessions, Shelf, StateMachine,
+    self, Answer, Error, Event, KeyValue, Limits, Machine, Message, Replica, Request, Sessions, Shelf,
+    StateMachine,
 };
 
 pub use callers::Callers;
@@ -124,16 +125,31 @@ where
 }
 
 /// A replica, or one that a test has put into a disguise.
-pub trait Replicates:
-    Protocol<Record = Record, Event = Event, Request = Request, Answer = Answer, Error = Error>
-{
-    /// Its Raft.
-    fn raft(&self) -> &Raft;
-}
+pub trait Replicates: RaftInside<Event = Event, Request = Request, Answer = Answer, Error = Error> {}
 
-impl Replicates for Replica {
+impl<P: RaftInside<Event = Event, Request = Request, Answer = Answer, Error = Error>> Replicates for P {}
+
+impl RaftInside for Replica {
     fn raft(&self) -> &Raft {
         self.raft()
+    }
+
+    fn inner_message(message: &Message) -> Option<&raft::Message> {
+        match message {
+            Message::Raft(message) => Some(message),
+            Message::Forward { .. } | Message::Forwarded(_) => None,
+        }
+    }
+
+    fn told(event: &Event) -> Told<'_> {
+        match event {
+            Event::Apply { entries, .. } => Told::Applies(entries),
+            Event::Restore(snapshot) => Told::Restores(snapshot),
+            Event::Install(snapshot) => Told::Installs(snapshot),
+            Event::Membership(index, membership) => Told::Changes(*index, membership),
+            Event::Halted(why) => Told::Halts(why),
+            _ => Told::Nothing,
+        }
     }
 }
 

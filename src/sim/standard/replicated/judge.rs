@@ -9,7 +9,7 @@ use super::super::super::clients::Clients;
 use super::super::super::faults::Plan;
 use super::super::super::host::{Host, Seen, Watch};
 use super::super::PROGRESS_BOUND;
-use super::super::raft::{RaftJudge, Told};
+use super::super::raft::RaftJudge;
 use super::model::{self, CommandName, Effect, Model};
 use super::{Applies, Replicates, heals};
 use crate::check::{Ended, History, OperationId, Progress, Violation};
@@ -192,21 +192,14 @@ impl Judge {
 /// The log and the states.
 impl Judge {
     fn told<H: Applies>(&mut self, node: NodeId, host: &H, event: &Event) -> Result<(), Violation> {
-        let told = match event {
-            Event::Apply { entries, .. } => Told::Applies(entries),
-            Event::Restore(snapshot) | Event::Install(snapshot) => Told::Installs(snapshot),
-            Event::Halted(why) => Told::Halts(why),
-            Event::MakeSnapshot => return self.sessions_agree(node, host),
-            _ => Told::Nothing,
-        };
-        self.raft.told(node, &told)?;
-        match told {
-            Told::Applies(entries) => self.advance(entries),
-            Told::Installs(_) => {
+        match event {
+            Event::Apply { entries, .. } => self.advance(entries),
+            Event::MakeSnapshot => self.sessions_agree(node, host),
+            Event::Restore(_) | Event::Install(_) => {
                 self.members.entry(node).or_default().restoring = true;
                 Ok(())
             }
-            Told::Halts(_) | Told::Nothing => Ok(()),
+            _ => Ok(()),
         }
     }
 
@@ -432,15 +425,13 @@ impl<P: Replicates, H: Host<P> + Applies> Watch<P, H> for Judge {
     }
 
     fn handled(&mut self, seen: &Seen<'_, P, H>, _effects: &[protocol::Effect<P>]) -> Result<(), Violation> {
-        self.raft.handled(seen.node, seen.machine.raft())?;
+        self.raft.handled(seen)?;
         self.state_agrees(seen.node, seen.host)
     }
 
     fn effect(&mut self, seen: &Seen<'_, P, H>, effect: &protocol::Effect<P>) -> Result<(), Violation> {
+        self.raft.effect(seen, effect)?;
         match effect {
-            protocol::Effect::Persist(record) | protocol::Effect::Checkpoint(record) => {
-                self.raft.wrote(seen.node, record)
-            }
             protocol::Effect::Notify(event) => self.told(seen.node, seen.host, event),
             protocol::Effect::Answer(id, answer) => {
                 self.answered(seen.at, *id, seen.host.applied().index, answer)
