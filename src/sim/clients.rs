@@ -36,7 +36,8 @@ pub enum ClientOperation {
     Append,
     /// Takes a key's value away. Only under a session.
     Delete,
-    /// Opens sessions, and stamps most commands, which makes them exactly-once; closes them again.
+    /// Opens sessions, and stamps most commands, which makes them exactly-once; closes them again, or leaves them, and
+    /// may come back. Members keep eight sessions, so those of who stays away expire.
     Session,
 }
 

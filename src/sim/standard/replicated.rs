@@ -30,8 +30,8 @@ pub use judge::Judge;
 /// The world of a replicated key-value machine.
 pub type Replicated = World<Replica, Machine<KeyValue>, Judge, Callers>;
 
-/// What sessions may hold in these worlds: so few that some expire while they are used.
-pub const LIMITS: Limits = Limits { sessions_max: 5, results_max: 8192, result_bytes_max: 64 << 20 };
+/// What sessions may hold in these worlds: so few that those of clients who come back late have expired.
+pub const LIMITS: Limits = Limits { sessions_max: 8, results_max: 8192, result_bytes_max: 64 << 20 };
 
 /// What differs from seed to seed, and may be changed before the world is made.
 #[derive(Clone, Debug, PartialEq)]

@@ -52,6 +52,8 @@ struct Caller {
     session: Option<SessionId>,
     /// The number of the session's next command.
     sequence: u64,
+    /// Sessions that it left without closing them, with their next numbers: it may come back.
+    left: Vec<(SessionId, u64)>,
     /// A stamped command whose outcome it still wants to know.
     again: Option<(SessionStamp, Operation)>,
     /// What it last saw under each key.
@@ -209,6 +211,7 @@ impl Caller {
             favourite: None,
             session: None,
             sequence: 0,
+            left: Vec::new(),
             again: None,
             seen: BTreeMap::new(),
         }
@@ -219,16 +222,10 @@ impl Caller {
         if let Some((stamp, operation)) = self.again.take() {
             return command(Some(stamp), operation, deadline);
         }
-        if clients.operations.contains(&ClientOperation::Session) {
-            match self.session {
-                None if self.random.below(4) > 0 => {
-                    return (Request::OpenSession { deadline }, Waits::Session);
-                }
-                Some(session) if self.random.below(100) == 0 => {
-                    return (Request::CloseSession { session, deadline }, Waits::Closing);
-                }
-                _ => {}
-            }
+        if clients.operations.contains(&ClientOperation::Session)
+            && let Some(drawn) = self.draw_session(deadline)
+        {
+            return drawn;
         }
         let key = key_bytes(self.random.below(clients.keys.max(1)));
         let query = |consistency| {
@@ -249,14 +246,39 @@ impl Caller {
         }
     }
 
+    /// Opens, closes, leaves or finds a session, now and then.
+    fn draw_session(&mut self, deadline: Instant) -> Option<(Request, Waits)> {
+        match self.session {
+            Some(session) if self.random.below(80) == 0 => {
+                return Some((Request::CloseSession { session, deadline }, Waits::Closing));
+            }
+            Some(session) if self.random.below(80) == 0 => {
+                self.left.push((session, self.sequence));
+                self.session = None;
+            }
+            Some(_) => {}
+            None if !self.left.is_empty() && self.random.below(4) == 0 => {
+                let back = self.random.below(self.left.len() as u64) as usize;
+                let (session, sequence) = self.left.swap_remove(back);
+                (self.session, self.sequence) = (Some(session), sequence);
+            }
+            None if self.random.below(4) > 0 => {
+                return Some((Request::OpenSession { deadline }, Waits::Session));
+            }
+            None => {}
+        }
+        None
+    }
+
     fn kind(&mut self, clients: &Clients) -> ClientOperation {
-        let drawn = self.random.below(clients.operations.len() as u64) as usize;
-        match clients.operations.get(drawn) {
-            // Opening and closing have their own times.
-            None | Some(ClientOperation::Session) => ClientOperation::Put,
+        // Opening and closing have their own times.
+        let kinds = || clients.operations.iter().filter(|kind| **kind != ClientOperation::Session);
+        let drawn = self.random.below((kinds().count() as u64).max(1)) as usize;
+        match kinds().nth(drawn) {
             // Nothing but a stamp tells one deletion from another.
             Some(ClientOperation::Delete) if self.session.is_none() => ClientOperation::Put,
             Some(kind) => *kind,
+            None => ClientOperation::Put,
         }
     }
 
