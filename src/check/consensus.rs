@@ -21,8 +21,8 @@ pub struct Entry {
 /// Judges a replicated log while it grows. Indexes count from 1.
 #[derive(Clone, Debug, Default)]
 pub struct Consensus {
-    /// Who was elected, by term.
-    elected: BTreeMap<u64, NodeId>,
+    /// Who was elected, by term, and in which of its lives.
+    elected: BTreeMap<u64, (NodeId, u32)>,
     members: BTreeMap<NodeId, Member>,
     /// By index: each entry that any log ever held there, as term and chain.
     known: Vec<SmallVec<[(u64, u64); 1]>>,
@@ -50,6 +50,12 @@ struct Member {
     applied: u64,
     /// The term that it leads.
     leads: Option<u64>,
+    /// Its crashes.
+    life: u32,
+    /// Up to where it has told others that its disk has the log, as far as that was not replaced since.
+    acknowledged: u64,
+    /// What the next life must find: an acknowledged entry's index and chain.
+    owed: Option<(u64, u64)>,
 }
 
 impl Member {
@@ -73,13 +79,17 @@ impl Consensus {
 
     /// `leader` was elected in `term`.
     pub fn elected(&mut self, leader: NodeId, term: u64) -> Result<(), Violation> {
-        if let Some(&other) = self.elected.get(&term).filter(|&&other| other != leader) {
-            let detail = format!("{other:?} and {leader:?} both lead term {term}");
+        let member = self.members.entry(leader).or_default();
+        if let Some(&(other, life)) = self.elected.get(&term).filter(|&&other| other != (leader, member.life))
+        {
+            let lives =
+                if other == leader { format!(" (lives {life} and {})", member.life) } else { String::new() };
+            let detail = format!("{other:?} and {leader:?} both lead term {term}{lives}");
             return Err(Violation::new("election safety", detail));
         }
         let newest = self.elected.last_key_value().is_none_or(|(&latest, _)| latest < term);
-        self.elected.insert(term, leader);
-        self.members.entry(leader).or_default().leads = Some(term);
+        self.elected.insert(term, (leader, member.life));
+        member.leads = Some(term);
         // A candidate of an old term may still be elected, by a vote that was long under way: it need not know what
         // later terms have committed.
         if newest { self.is_complete(leader, term) } else { Ok(()) }
@@ -93,9 +103,45 @@ impl Consensus {
     /// `member` crashed; its log and its state are unknown until it has recovered.
     pub fn crashed(&mut self, member: NodeId) {
         let member = self.members.entry(member).or_default();
+        member.owed = member.at(member.acknowledged).map(|(_, chain)| (member.acknowledged, chain));
         member.leads = None;
+        member.life += 1;
         member.log.clear();
         member.applied = 0;
+    }
+
+    /// `member` has told others that its disk has its log up to `index`.
+    pub fn acknowledged(&mut self, member: NodeId, index: u64) {
+        let member = self.members.entry(member).or_default();
+        member.acknowledged = member.acknowledged.max(index.min(member.last()));
+    }
+
+    /// `leader` holds what is up to `index` for committed, because a quorum has it. Only an entry of its own term may
+    /// be committed so (thesis §3.6.2): an earlier one could still be overwritten.
+    pub fn counted(&self, leader: NodeId, index: u64) -> Result<(), Violation> {
+        let Some(state) = self.members.get(&leader) else { return Ok(()) };
+        match (state.leads, state.at(index)) {
+            (Some(leads), Some((term, _))) if leads != term => {
+                let detail = format!("{leader:?} leads term {leads} and commits {term}/{index} by counting");
+                Err(Violation::new("commit by an own entry", detail))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// `leader` appends a membership, while the one before stands at `before` and all up to `commit` is committed, as
+    /// it knows. One change at a time (§4.1), and only after an entry of its own term is committed.
+    pub fn changes(&self, leader: NodeId, before: u64, commit: u64) -> Result<(), Violation> {
+        let Some(state) = self.members.get(&leader) else { return Ok(()) };
+        let Some(leads) = state.leads else { return Ok(()) };
+        let settled = state.at(commit).is_none_or(|(term, _)| term == leads);
+        if before <= commit && settled {
+            return Ok(());
+        }
+        let detail = format!(
+            "{leader:?} leads term {leads}, has committed through {commit}, and replaces the membership of {before}"
+        );
+        Err(Violation::new("one change at a time", detail))
     }
 
     /// `member` begins a life with a log that starts after `base`, an entry of `base_term`.
@@ -108,8 +154,21 @@ impl Consensus {
     ) -> Result<(), Violation> {
         let chain = self.snapshot_chain(member, base, base_term)?;
         let state = self.members.entry(member).or_default();
-        *state = Member { base, base_term, base_chain: chain, applied: base, ..Member::default() };
-        self.appended(member, base + 1, entries)
+        let (life, acknowledged, owed) = (state.life, state.acknowledged, state.owed.take());
+        let base_of = Member { base, base_term, base_chain: chain, applied: base, ..Member::default() };
+        *state = Member { life, acknowledged, ..base_of };
+        self.appended(member, base + 1, entries)?;
+        let state = self.members.entry(member).or_default();
+        match owed {
+            Some((index, chain)) if index >= base && state.at(index).is_none_or(|(_, now)| now != chain) => {
+                let detail = format!(
+                    "{member:?} had acknowledged {index}, and recovers another log, through {}",
+                    state.last()
+                );
+                Err(Violation::new("a restart forgets no promise", detail))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// `member` wrote `entries` from index `first` on, in place of whatever stood there and after.
@@ -132,6 +191,8 @@ impl Consensus {
             recognise(&mut self.known, member, index, entry, chain)?;
             state.log.push((entry.term, chain));
         }
+        let state = self.members.entry(member).or_default();
+        state.acknowledged = state.acknowledged.min(state.agrees_through(first, &replaced));
         self.replaced(member, first, &replaced)
     }
 
@@ -141,6 +202,15 @@ impl Consensus {
         let chain = self.snapshot_chain(member, last, term)?;
         let state = self.members.entry(member).or_default();
         state.rebase(last, term, chain);
+        state.applied = state.applied.max(last);
+        Ok(())
+    }
+
+    /// `member` begins with the state of a snapshot that covers all through `last`, an entry of `term`. Its log may begin
+    /// earlier.
+    pub fn restored(&mut self, member: NodeId, last: u64, term: u64) -> Result<(), Violation> {
+        self.snapshot_chain(member, last, term)?;
+        let state = self.members.entry(member).or_default();
         state.applied = state.applied.max(last);
         Ok(())
     }
@@ -209,6 +279,11 @@ impl Consensus {
         Some(self.committed.get(index.checked_sub(1)? as usize)?.entry)
     }
 
+    /// Who was elected last, and in which term.
+    pub fn newest_leader(&self) -> Option<(NodeId, u64)> {
+        self.elected.last_key_value().map(|(&term, &(leader, _))| (leader, term))
+    }
+
     /// How many terms had a leader.
     pub fn elections(&self) -> usize {
         self.elected.len()
@@ -217,7 +292,9 @@ impl Consensus {
     /// Whoever leads the newest term has what is committed now.
     fn newest_leader_is_complete(&self) -> Result<(), Violation> {
         match self.elected.last_key_value() {
-            Some((&term, &leader)) if self.members.get(&leader).is_some_and(|m| m.leads == Some(term)) => {
+            Some((&term, &(leader, _)))
+                if self.members.get(&leader).is_some_and(|m| m.leads == Some(term)) =>
+            {
                 self.is_complete(leader, term)
             }
             _ => Ok(()),
@@ -282,12 +359,20 @@ impl Consensus {
 }
 
 impl Member {
+    /// Up to where the log is what it was, when `replaced` stood from `first` on.
+    fn agrees_through(&self, first: u64, replaced: &[(u64, u64)]) -> u64 {
+        let differs = (first..).zip(replaced).find(|(index, was)| self.at(*index) != Some(**was));
+        differs.map_or(u64::MAX, |(index, _)| index - 1)
+    }
+
     /// The log begins after `last` now; it keeps what follows an equal entry there.
     fn rebase(&mut self, last: u64, term: u64, chain: u64) {
         if self.at(last).is_some_and(|(_, at)| at == chain) {
             self.log.drain(..(last - self.base) as usize);
         } else {
             self.log.clear();
+            // Where the old log began to differ is not known.
+            self.acknowledged = 0;
         }
         (self.base, self.base_term, self.base_chain) = (last, term, chain);
     }

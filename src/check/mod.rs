@@ -5,11 +5,15 @@
 
 mod consensus;
 mod history;
+mod leases;
 mod liveness;
+mod votes;
 
 pub use consensus::{Consensus, Entry};
 pub use history::{Ended, History, OperationId};
+pub use leases::Leases;
 pub use liveness::Progress;
+pub use votes::Votes;
 
 /// Something that must never happen has happened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

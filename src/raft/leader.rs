@@ -325,6 +325,14 @@ impl Raft {
             self.send_append(at, Some(beat), first, out);
             return;
         }
+        if peer.stage == Stage::Replicate {
+            // What is on its way may be lost, and what comes next is compacted: no append will ever be rejected. When
+            // it answers, it gets the snapshot.
+            let peer = &mut self.peers[at];
+            peer.probe(peer.next);
+            peer.stage = Stage::Probe { sent: true };
+        }
+        let peer = &self.peers[at];
         let (term, matched, joined) = (self.hard.term, peer.matched, peer.joined);
         let previous = Position::default();
         let empty = Entries::new();
@@ -432,17 +440,21 @@ impl Raft {
 
     /// Whether a quorum has promised to vote for nobody yet.
     pub(super) fn lease_valid(&self) -> bool {
-        let Some(lease) = self.settings.lease else { return false };
+        self.lease_end().is_some_and(|end| self.now < end)
+    }
+
+    /// Until when a quorum has promised to vote for nobody, if it ever has.
+    pub(super) fn lease_end(&self) -> Option<Instant> {
+        let lease = self.settings.lease?;
         if self.role != Role::Leader || self.transfer.is_some() {
-            return false;
+            return None;
         }
         let (own, now) = (self.id, self.now);
         let leased = |id| {
             if id == own { now } else { self.peer_at(id).map_or(Instant::ZERO, |at| self.peers[at].leased) }
         };
-        self.membership()
-            .reached(leased)
-            .is_some_and(|since| since > Instant::ZERO && now < since + lease.length)
+        let since = self.membership().reached(leased).filter(|since| *since > Instant::ZERO)?;
+        Some(since + lease.length)
     }
 
     /// Answers the proposals of which the log now tells what became of them.

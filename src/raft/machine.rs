@@ -261,6 +261,11 @@ impl Raft {
         self.lease_valid()
     }
 
+    /// For how long yet a lease lets it serve reads alone, at its own latest `now`.
+    pub fn lease_left(&self) -> Option<Duration> {
+        self.lease_end().filter(|end| self.now < *end).map(|end| end - self.now)
+    }
+
     /// A member, at a glance.
     pub fn status(&self) -> Status {
         Status {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::latency::nanos;
 use crate::id::NodeId;
-use crate::random::Random;
+use crate::random::{Random, mix};
 use crate::time::Instant;
 
 /// What breaks.
@@ -150,6 +150,12 @@ impl Links {
     }
 }
 
+/// Stands for a process that only the moment tells: whoever leads when the fault begins, as the watcher knows
+/// ([`Watch::target`](super::Watch::target)). When nobody does, the fault draws one.
+pub const LEADER: NodeId = NodeId(u64::MAX);
+/// Stands for whoever has voted last when the fault begins.
+pub const VOTER: NodeId = NodeId(u64::MAX - 1);
+
 impl Kind {
     /// The names of all kinds, by [`Kind::number`].
     pub const NAMES: [&'static str; 18] = [
@@ -216,6 +222,52 @@ impl Kind {
             | Self::StalledDisk { node } => Some(*node),
             _ => None,
         }
+    }
+
+    /// The process of which the others would hear that its connections have ended, when this befalls it.
+    fn cut_off(&self) -> Option<NodeId> {
+        match self {
+            Self::Partition { side } => side.first().copied(),
+            Self::OneWay { from, .. } if !from.is_empty() => from.first().copied(),
+            Self::Pause { node } => Some(*node),
+            _ => None,
+        }
+    }
+
+    /// The same, with other processes in the place of those that it names.
+    pub(super) fn aimed(&self, mut at: impl FnMut(NodeId) -> NodeId) -> Self {
+        let mut kind = self.clone();
+        match &mut kind {
+            Self::FalseEvidence { about: node, .. }
+            | Self::Crash { node }
+            | Self::Pause { node }
+            | Self::Jump { node, .. }
+            | Self::Drift { node, .. }
+            | Self::SlowDisk { node, .. }
+            | Self::FailSync { node }
+            | Self::FullDisk { node }
+            | Self::StalledDisk { node } => *node = at(*node),
+            Self::Partition { side: one } | Self::Heal { core: one } => {
+                for node in one {
+                    *node = at(*node);
+                }
+            }
+            Self::OneWay { from: one, to: two } | Self::Bridge { left: one, right: two } => {
+                for node in one.iter_mut().chain(two) {
+                    *node = at(*node);
+                }
+            }
+            Self::Drop { on, .. }
+            | Self::Duplicate { on, .. }
+            | Self::Reorder { on, .. }
+            | Self::Corrupt { on, .. }
+            | Self::SlowLink { on, .. } => {
+                for node in [&mut on.from, &mut on.to].into_iter().flatten() {
+                    *node = at(*node);
+                }
+            }
+        }
+        kind
     }
 }
 
@@ -306,6 +358,12 @@ pub struct Swarm {
     pub drift_ppm_max: i64,
     /// Clocks leap by at most this; zero: not at all.
     pub jump_max: Duration,
+    /// The share of the faults that befall whoever leads at the moment, or has voted last, in thousandths.
+    pub aimed: u64,
+    /// The share of the cuts and pauses that end connections, in thousandths: the others soon hear of it.
+    pub evident: u64,
+    /// Processes that die together do so within this.
+    pub stagger: Duration,
 }
 
 /// The number of [`Kind::Crash`].
@@ -323,6 +381,9 @@ impl Swarm {
             length: Duration::from_millis(1500),
             drift_ppm_max: 10_000,
             jump_max: Duration::ZERO,
+            aimed: 0,
+            evident: 0,
+            stagger: Duration::ZERO,
         }
     }
 
@@ -353,17 +414,41 @@ impl Swarm {
             if at >= self.horizon {
                 return;
             }
-            // Processes often die together: of one power, of one bug.
-            let times =
-                if kind == CRASH && random.below(3) == 0 { 1 + random.below(self.members) } else { 1 };
-            for _ in 0..times {
-                let lasting = share(length, 20, 1_980, random);
-                if let Some(drawn) = self.kind(kind, random) {
-                    let mut fault = Fault::new(at, lasting, drawn);
-                    fault.key = random.word() | 1;
-                    plan.push(fault);
-                }
+            if kind == CRASH && random.below(3) == 0 {
+                self.die_together(at, length, random, plan);
+                continue;
             }
+            let lasting = share(length, 20, 1_980, random);
+            let Some(drawn) = self.kind(kind, random) else { continue };
+            let key = random.word() | 1;
+            let aim = Aim::draw(self.aimed, random);
+            let drawn = aim.at(drawn, random);
+            let evident = random.below(1_000) < self.evident;
+            let (after, refused) = (share(Duration::from_millis(20), 0, 1_000, random), random.below(2) == 0);
+            if let (true, Some(about)) = (evident, drawn.cut_off()) {
+                let mut fault = Fault::new(at + after, lasting, Kind::FalseEvidence { about, refused });
+                fault.key = mix(key) | 1;
+                plan.push(fault);
+            }
+            let mut fault = Fault::new(at, lasting, drawn);
+            fault.key = key;
+            plan.push(fault);
+        }
+    }
+
+    /// Processes often die together, or one soon after the other: of one power, of one bug.
+    fn die_together(&self, at: Duration, length: Duration, random: &mut Random, plan: &mut Plan) {
+        let mut nodes = self.shuffled(random);
+        nodes.truncate(1 + random.below(self.members) as usize);
+        if random.below(1_000) < self.aimed {
+            nodes.insert(0, LEADER);
+        }
+        for node in nodes {
+            let after = share(self.stagger, 0, 1_000, random);
+            let lasting = share(length, 20, 1_980, random);
+            let mut fault = Fault::new(at + after, lasting, Kind::Crash { node });
+            fault.key = random.word() | 1;
+            plan.push(fault);
         }
     }
 
@@ -454,6 +539,59 @@ impl Swarm {
         }
         ids
     }
+}
+
+/// At whom a fault is aimed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Aim {
+    Anybody,
+    Leader,
+    Voter,
+}
+
+impl Aim {
+    fn draw(aimed: u64, random: &mut Random) -> Self {
+        match (random.below(1_000) < aimed, random.below(4)) {
+            (false, _) => Self::Anybody,
+            (true, 0) => Self::Voter,
+            (true, _) => Self::Leader,
+        }
+    }
+
+    /// The fault, aimed.
+    fn at(self, kind: Kind, random: &mut Random) -> Kind {
+        let whom = match self {
+            Self::Anybody => return kind,
+            Self::Leader => LEADER,
+            Self::Voter => VOTER,
+        };
+        let first = |mut nodes: Vec<NodeId>| {
+            nodes.truncate(nodes.len().min(2));
+            nodes[0] = whom;
+            nodes
+        };
+        let alone = random.below(2) == 0;
+        match kind {
+            Kind::Partition { .. } if alone => Kind::Partition { side: vec![whom] },
+            Kind::Partition { side } => Kind::Partition { side: first(side) },
+            Kind::OneWay { .. } if alone => Kind::OneWay { from: Vec::new(), to: vec![whom] },
+            Kind::OneWay { to, .. } => Kind::OneWay { from: vec![whom], to },
+            Kind::Bridge { mut left, right } => {
+                left[0] = whom;
+                Kind::Bridge { left, right }
+            }
+            Kind::Drop { rate, .. } => Kind::Drop { on: links_of(whom, alone), rate },
+            Kind::SlowLink { by, .. } => Kind::SlowLink { on: links_of(whom, alone), by },
+            Kind::Reorder { rate, by, .. } => Kind::Reorder { on: links_of(whom, alone), rate, by },
+            one if one.node().is_some() => one.aimed(|_| whom),
+            other => other,
+        }
+    }
+}
+
+/// The links to a process, or from it.
+const fn links_of(node: NodeId, to: bool) -> Links {
+    if to { Links { from: None, to: Some(node) } } else { Links { from: Some(node), to: None } }
 }
 
 /// A drawn part of a duration, in thousandths; by integers, so that it is the same everywhere.

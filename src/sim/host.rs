@@ -95,6 +95,12 @@ pub trait Watch<P: Protocol, H> {
         Ok(())
     }
 
+    /// Whom a fault befalls that names [`LEADER`](super::LEADER) or [`VOTER`](super::VOTER).
+    fn target(&self, whom: NodeId) -> Option<NodeId> {
+        let _ = whom;
+        None
+    }
+
     /// A life has ended.
     fn crashed(&mut self, at: Instant, node: NodeId) -> Result<(), Violation> {
         let _ = (at, node);

@@ -27,7 +27,7 @@ mod trace;
 mod world;
 
 pub use clients::{ClientOperation, Clients};
-pub use faults::{Fault, Kind, Links, Plan, Swarm};
+pub use faults::{Fault, Kind, LEADER, Links, Plan, Swarm, VOTER};
 pub use host::{Asks, Deaf, Host, Load, Seen, Watch};
 pub use latency::Latency;
 pub use medium::{Damaged, Journal, Medium, ValueJournal, Values};

@@ -18,12 +18,14 @@ use super::faults::{Kind, Swarm};
 use super::latency::Latency;
 use super::settings::Settings;
 use super::world::{Failure, World};
+use crate::check::Progress;
 use crate::raft::{Lease, Raft};
 use crate::random::{Random, mix};
 
 pub use clients::Clients;
 pub use judge::Judge;
 pub use keys::{Keys, Shelf};
+pub use operator::Orders;
 pub use raft::{RaftInside, RaftJudge, Told};
 
 /// How long faults keep coming.
@@ -60,12 +62,28 @@ pub struct Workload {
     pub timeout: Duration,
     /// The share of reads, in thousandths.
     pub reads: u64,
+    /// How many of the clients stay with the member that they know, though it does not answer.
+    pub stubborn: u64,
+    /// Up to how many more commands, without a meaning, come with a put.
+    pub ballast: u64,
     /// Whether leadership is handed about.
     pub transfers: bool,
-    /// Whether members are demoted and promoted again.
+    /// Whether members are demoted, removed, and promoted again.
     pub changes: bool,
-    /// When transfers and changes end.
+    /// Whether members are told to campaign.
+    pub campaigns: bool,
+    /// The mean wait between what the operator does.
+    pub operations: Duration,
+    /// When transfers, changes and campaigns end, and haste and ballast.
     pub until: Duration,
+}
+
+impl Workload {
+    /// What the operator may order.
+    pub(super) const fn orders(&self) -> Orders {
+        let Self { transfers, changes, campaigns, operations, .. } = *self;
+        Orders { transfers, changes, campaigns, interval: operations }
+    }
 }
 
 impl Scenario {
@@ -74,37 +92,38 @@ impl Scenario {
         let mut random = Random::new(mix(seed ^ 0x7374_616e_6461_7264));
         let members = 5;
         let mut world = Settings::new(seed, members);
-        let lease = (random.below(3) == 0).then(Lease::default);
-        let raft = crate::raft::Settings {
-            cluster: 1,
-            snapshot_log_entries: 200 + random.below(300),
-            retained_entries: random.below(100),
-            chunk_bytes: 64 + random.below(512) as usize,
-            // A lease of 30 ms wants beats three times as often.
-            heartbeat_interval: Duration::from_millis(if lease.is_some() { 10 } else { 50 }),
-            lease,
-            ..crate::raft::Settings::default()
-        };
+        let mut raft = members_of(&mut random);
         world.network.fifo = random.below(2) == 0;
         // Worlds differ in their tempo, too: what one never meets is common in another.
         let ms = Duration::from_millis;
-        let pick = |random: &mut Random, of: [u64; 4]| of[random.below(4) as usize];
-        let sync = Duration::from_micros(pick(&mut random, [100, 1_000, 5_000, 20_000]));
+        let sync = Duration::from_micros(pick(&mut random, [100, 1_000, 10_000, 40_000]));
         world.disk.sync = Latency::new(sync / 4, sync);
         let latency = Duration::from_micros(pick(&mut random, [50, 200, 2_000, 10_000]));
         world.network.latency = Latency::new(latency, latency);
+        if sync + latency >= ms(10) {
+            // One entry at a time would be twenty in a second: no progress within the bound for who is behind.
+            raft.message_bytes_max = raft.message_bytes_max.max(64);
+            raft.in_flight_messages_max = raft.in_flight_messages_max.max(4);
+        }
         let mut swarm = Swarm::new(members, HORIZON);
-        swarm.interval = ms(pick(&mut random, [500, 1_500, 4_000, 8_000]));
+        swarm.interval = ms(pick(&mut random, [500, 1_000, 2_000, 6_000]));
         swarm.length = ms(pick(&mut random, [30, 200, 800, 2_000]));
+        swarm.aimed = pick(&mut random, [0, 300, 700, 1_000]);
+        swarm.evident = pick(&mut random, [0, 300, 700, 1_000]);
+        swarm.stagger = ms(pick(&mut random, [0, 10, 50, 200]));
         world.faults = swarm.draw(random.word());
         let clients = Workload {
             count: 3,
-            interval: Duration::from_millis(30),
+            interval: ms(30),
             keys: 10,
-            timeout: Duration::from_millis(500),
-            reads: 500,
+            timeout: ms(pick(&mut random, [50, 200, 500, 500])),
+            reads: pick(&mut random, [100, 500, 500, 900]),
+            stubborn: random.below(3),
+            ballast: pick(&mut random, [0, 0, 3, 15]),
             transfers: random.below(2) == 0,
             changes: random.below(2) == 0,
+            campaigns: random.below(2) == 0,
+            operations: ms(pick(&mut random, [200, 500, 2_000, 2_000])),
             until: HORIZON,
         };
         if clients.changes {
@@ -118,6 +137,11 @@ impl Scenario {
         Self { world, raft, clients }
     }
 
+    /// Whether progress is promised in the end: what is broken for good cannot disturb, by pre-vote and check-quorum.
+    const fn is_live(&self) -> bool {
+        self.raft.pre_vote && self.raft.check_quorum
+    }
+
     /// The world itself.
     ///
     /// # Panics
@@ -127,8 +151,42 @@ impl Scenario {
         let raft = self.raft.clone();
         let factory = move |id| Raft::new(id, raft.clone()).expect("settings that work");
         let clients = Clients::new(&self);
-        World::with(self.world, factory, Judge::new(), clients)
+        let mut judge = Judge::new();
+        if !self.is_live() {
+            judge.progress = Progress::new(PROGRESS_BOUND);
+        }
+        World::with(self.world, factory, judge, clients)
     }
+}
+
+/// What the members are like.
+fn members_of(random: &mut Random) -> crate::raft::Settings {
+    let ms = Duration::from_millis;
+    let length = pick(random, [30, 100, 250, 250]);
+    let lease = (random.below(2) == 0).then(|| Lease { length: ms(length), drift: ms(length / 10) });
+    let message_bytes_max = pick(random, [1, 64, 4 << 10, 1 << 20]) as usize;
+    let in_flight_messages_max = pick(random, [1, 4, 256, 256]) as usize;
+    // Who sends one entry at a time must not have a long queue.
+    let quick = message_bytes_max > 64 && in_flight_messages_max > 1;
+    crate::raft::Settings {
+        cluster: 1,
+        pre_vote: random.below(4) > 0,
+        check_quorum: random.below(4) > 0,
+        // Beats come three times in a lease.
+        heartbeat_interval: ms(if lease.is_some() { 50.min(length / 3) } else { 50 }),
+        lease,
+        message_bytes_max,
+        in_flight_messages_max,
+        uncommitted_bytes_max: if quick { 64 << 20 } else { 512 },
+        snapshot_log_entries: (5 << random.below(7)) + random.below(100),
+        retained_entries: pick(random, [0, 0, 5, 100]),
+        chunk_bytes: 64 + random.below(512) as usize,
+        ..crate::raft::Settings::default()
+    }
+}
+
+fn pick(random: &mut Random, of: [u64; 4]) -> u64 {
+    of[random.below(4) as usize]
 }
 
 /// Runs the standard world of `seed` to its end.

@@ -37,6 +37,8 @@ pub struct World<P: Fingerprint, H: Host<P> = Deaf, W = (), L = (), M: Medium<P>
     clocks: Vec<Clock>,
     fabric: Fabric,
     plan: Plan,
+    /// Faults in force whose targets only the moment told, by their place in the plan.
+    aimed: BTreeMap<usize, Kind>,
     sync: Draw,
     apply: Draw,
     /// Processes look for inputs at times that leave `phases[node]` under this mask.
@@ -118,6 +120,8 @@ enum Stream {
     Clock,
     Phase,
     Fault,
+    Inbox,
+    Aim,
 }
 
 fn stream(seed: u64, stream: Stream, key: u64) -> Random {
@@ -189,6 +193,7 @@ where
             clocks: (0..members as u64).map(|index| clock(&settings, index)).collect(),
             fabric: Fabric::new(&settings.network, members, stream(seed, Stream::Links, 0)),
             plan: Plan::none(),
+            aimed: BTreeMap::new(),
             sync: settings.disk.sync.into(),
             apply: settings.apply.into(),
             poll_mask,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use coterie::check::{Consensus, Ended, Entry, History, OperationId, Progress, Violation};
+use coterie::check::{Consensus, Ended, Entry, History, Leases, OperationId, Progress, Violation, Votes};
 use coterie::id::NodeId;
 use coterie::random::Random;
 use coterie::time::Instant;
@@ -43,6 +43,126 @@ fn two_leaders_of_one_term_are_seen() {
     let mut judge = two_committed();
     judge.elected(A, 1).expect("the same again");
     violates("election safety", judge.elected(B, 1));
+}
+
+#[test]
+fn a_member_that_leads_one_term_in_two_lives_is_seen() {
+    let mut judge = two_committed();
+    judge.crashed(A);
+    judge.recovered(A, 0, 0, entries(&[1, 1])).expect("it kept its log");
+    judge.clone().elected(A, 2).expect("another term");
+    violates("election safety", judge.elected(A, 1));
+}
+
+#[test]
+fn a_restart_that_forgets_an_acknowledged_entry_is_seen() {
+    let mut judge = two_committed();
+    judge.acknowledged(B, 2);
+    judge.crashed(B);
+    judge.clone().recovered(B, 0, 0, entries(&[1, 1])).expect("it kept both");
+    judge.clone().recovered(B, 0, 0, entries(&[1, 1, 1])).expect("more than it told");
+    judge.clone().recovered(B, 2, 1, []).expect("a snapshot holds both");
+    violates("a restart forgets no promise", judge.recovered(B, 0, 0, entries(&[1])));
+}
+
+#[test]
+fn what_a_later_leader_replaced_is_owed_no_more() {
+    let mut judge = two_committed();
+    judge.appended(C, 2, entries(&[1, 1])).expect("one more than is committed");
+    judge.acknowledged(C, 3);
+    judge.appended(C, 3, entries(&[2])).expect("a later leader's");
+    judge.crashed(C);
+    judge.clone().recovered(C, 0, 0, entries(&[1, 1])).expect("neither third entry need survive");
+    violates("a restart forgets no promise", judge.recovered(C, 0, 0, entries(&[1])));
+}
+
+#[test]
+fn a_commit_by_counting_an_earlier_terms_entry_is_seen() {
+    let mut judge = two_committed();
+    judge.elected(B, 2).expect("it has both");
+    judge.appended(B, 3, entries(&[2])).expect("its first");
+    violates("commit by an own entry", judge.counted(B, 2));
+    judge.counted(B, 3).expect("its own");
+    judge.stepped_down(B);
+    judge.counted(B, 2).expect("a follower is told");
+}
+
+#[test]
+fn a_change_over_a_change_is_seen() {
+    let mut judge = two_committed();
+    judge.changes(A, 2, 2).expect("the last one is committed");
+    violates("one change at a time", judge.changes(A, 2, 1));
+    judge.elected(B, 2).expect("it has both");
+    violates("one change at a time", judge.changes(B, 2, 2));
+    judge.appended(B, 3, entries(&[2])).expect("its first");
+    judge.changes(B, 2, 3).expect("its own entry is committed");
+}
+
+#[test]
+fn a_second_vote_in_a_term_is_seen_over_all_lives() {
+    let mut votes = Votes::new();
+    votes.voted(A, 3, B).expect("the first");
+    votes.voted(A, 3, B).expect("the same again");
+    violates("one vote a term", votes.clone().voted(A, 3, C));
+    violates("one vote a term", votes.clone().voted(A, 2, C));
+    votes.recovered(A, 3, Some(B)).expect("it remembers");
+    votes.recovered(A, 4, None).expect("a later term");
+    violates("a restart forgets no promise", votes.recovered(A, 3, None));
+    violates("a restart forgets no promise", votes.recovered(A, 2, Some(C)));
+    votes.voted(A, 4, C).expect("another term");
+    assert_eq!(votes.latest(), Some(A));
+}
+
+const LEASE: Duration = Duration::from_nanos(100);
+const MARGIN: Duration = Duration::from_nanos(10);
+
+#[test]
+fn a_vote_within_a_lease_is_seen() {
+    let mut leases = Leases::new();
+    leases.granted(A, at(1_000), (1, 5), LEASE, MARGIN);
+    violates("who grants a lease votes for nobody", leases.voted(A, at(1_099)));
+    leases.voted(A, at(1_100)).expect("it has run out");
+    leases.voted(B, at(1_050)).expect("it has granted none");
+    leases.given_back(1, 4);
+    violates("who grants a lease votes for nobody", leases.voted(A, at(1_050)));
+    leases.given_back(1, 5);
+    leases.voted(A, at(1_050)).expect("the leader hands over");
+    leases.granted(A, at(1_010), (1, 6), LEASE, MARGIN);
+    violates("who grants a lease votes for nobody", leases.voted(A, at(1_050)));
+}
+
+#[test]
+fn a_lease_that_nobody_promised_is_seen() {
+    let mut leases = Leases::new();
+    leases.granted(A, at(1_000), (1, 5), LEASE, MARGIN);
+    // Its own clock may be slow by a tenth, and the leader's quick.
+    assert_eq!(leases.promised_until(A), at(1_121));
+    leases.counts(B, 1, at(1_000), LEASE, leases.promised_until(A)).expect("so much was promised");
+    let left = Duration::from_nanos(150);
+    let promised = leases.promised_until(A);
+    violates("a lease is what a quorum has promised", leases.counts(B, 1, at(1_000), left, promised));
+}
+
+#[test]
+fn a_leader_elected_while_another_has_a_lease_is_seen() {
+    let mut leases = Leases::new();
+    leases.counts(A, 1, at(1_000), LEASE, at(2_000)).expect("promised");
+    violates("one leader while a lease lasts", leases.elected(B, 2, at(1_089)));
+    leases.elected(B, 2, at(1_090)).expect("it may have run out");
+    leases.elected(A, 1, at(1_050)).expect("its own term");
+    leases.counts_on_none(A);
+    leases.elected(B, 2, at(1_050)).expect("it was given back");
+}
+
+#[test]
+fn a_life_begins_with_a_snapshot_and_a_log_that_begins_earlier() {
+    let mut judge = two_committed();
+    judge.crashed(A);
+    judge.recovered(A, 0, 0, entries(&[1, 1])).expect("it kept its log");
+    judge.restored(A, 2, 1).expect("and has a snapshot");
+    assert_eq!(judge.applied(A), 2);
+    judge.compacted(A, 1, 1).expect("its log began before");
+    violates("state-machine safety", judge.restored(A, 3, 1));
 }
 
 #[test]

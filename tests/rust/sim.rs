@@ -9,7 +9,7 @@ use coterie::id::NodeId;
 use coterie::protocol::{Effect, Link, Protocol};
 use coterie::random::Random;
 use coterie::sim::{
-    Deaf, Fault, Kind, Latency, Links, Plan, Seen, Settings, Swarm, Verb, Watch, World, replay,
+    Deaf, Fault, Kind, LEADER, Latency, Links, Plan, Seen, Settings, Swarm, VOTER, Verb, Watch, World, replay,
 };
 use coterie::time::Instant;
 use toys::{Keep, Keeper, PING_INTERVAL, Pinger};
@@ -502,6 +502,81 @@ fn a_plan_names_each_fault_by_a_key_of_its_own() {
             .collect();
         assert_eq!(heals, [3], "a quorum of five");
     }
+}
+
+/// Says that the second process leads, and the third has voted; keeps who crashed, and what a paused one took first.
+#[derive(Default)]
+struct Pointer {
+    crashed: Vec<NodeId>,
+}
+
+impl Watch<Keeper, Deaf> for Pointer {
+    fn target(&self, whom: NodeId) -> Option<NodeId> {
+        [(LEADER, NodeId(2)), (VOTER, NodeId(3))]
+            .into_iter()
+            .find(|(name, _)| *name == whom)
+            .map(|(_, node)| node)
+    }
+
+    fn crashed(&mut self, _at: Instant, node: NodeId) -> Result<(), Violation> {
+        self.crashed.push(node);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_fault_may_befall_whoever_leads_at_the_moment() {
+    let mut settings = Settings::new(5, 3);
+    let crash = |at, node| Fault::new(ms(at), ms(5), Kind::Crash { node });
+    settings.faults = Plan::new([crash(10, LEADER), crash(50, VOTER)]);
+    let mut world = World::with(settings, |id| Keeper::new(id, 3), Pointer::default(), ());
+    world.run(ms(100)).expect("nothing is judged");
+    assert_eq!(world.watch().crashed, [NodeId(2), NodeId(3)]);
+    assert!(world.nodes().all(|node| world.machine(node).is_some()), "they came back");
+}
+
+#[test]
+fn a_fault_that_finds_no_leader_draws_one() {
+    let crashed: std::collections::BTreeSet<_> = (0..40)
+        .map(|seed| {
+            let mut settings = Settings::new(seed, 3);
+            settings.faults = Plan::new([Fault::new(ms(10), Fault::FOR_EVER, Kind::Crash { node: LEADER })]);
+            let mut world = keepers(settings);
+            world.run(ms(60)).expect("nothing is watched");
+            let down: Vec<_> = world.nodes().filter(|&node| world.machine(node).is_none()).collect();
+            assert_eq!(down.len(), 1, "{down:?}");
+            down[0]
+        })
+        .collect();
+    assert_eq!(crashed.len(), 3);
+}
+
+#[test]
+fn what_came_in_a_pause_is_taken_by_sender() {
+    let mut firsts = std::collections::BTreeSet::new();
+    for seed in 0..40 {
+        let mut settings = Settings::new(seed, 4);
+        settings.record = true;
+        settings.faults = Plan::new([Fault::new(ms(20), ms(200), Kind::Pause { node: NodeId(1) })]);
+        let mut world = pingers(settings);
+        world.run(ms(220)).expect("nothing is watched");
+        world.run(ms(2)).expect("nothing is watched");
+        let taken: Vec<(u64, u64)> = (world.trace().rows())
+            .filter(|row| row.at >= at(220) && row.verb == Verb::Receive && row.node == Some(NodeId(1)))
+            .filter_map(|row| {
+                let number = row.text.strip_prefix("Ping(")?.strip_suffix(')')?.parse().ok()?;
+                Some((row.peer?.0, number))
+            })
+            .collect();
+        let senders: Vec<u64> = taken.iter().map(|(peer, _)| *peer).collect();
+        assert!(senders.len() > 40, "{senders:?}");
+        for peer in 2..=4 {
+            let of: Vec<u64> = taken.iter().filter(|(from, _)| *from == peer).map(|(_, n)| *n).collect();
+            assert!(of.is_sorted(), "each sender's in order: {of:?}");
+        }
+        firsts.insert(senders[0]);
+    }
+    assert_eq!(firsts.len(), 3, "and any sender first");
 }
 
 #[test]

@@ -33,6 +33,10 @@ struct Client {
 
 /// Tokens: a client's next operation has its number; the operator has this.
 const OPERATOR: u64 = 1 << 32;
+/// What a client waits when nothing is in haste.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// A command that means nothing.
+const BALLAST: [u8; 15] = [0; 15];
 /// A client's time-out has this bit, and the request.
 const TIMEOUT: u64 = 1 << 63;
 const CLIENT_SHIFT: u32 = 48;
@@ -44,7 +48,7 @@ impl Clients {
         let client = |_| Client { random: random.split(), waits: None, leader: None };
         let each = (0..workload.count).map(client).collect();
         let (lease, members) = (scenario.raft.lease.is_some(), scenario.world.members);
-        let operator = Operator::new(scenario.world.seed, members, workload.transfers, workload.changes);
+        let operator = Operator::new(scenario.world.seed, members, workload.orders());
         Self { workload, lease, members, each, operations: 0, operator }
     }
 
@@ -52,18 +56,24 @@ impl Clients {
         let client = &mut self.each[number as usize];
         let drawn = NodeId(1 + client.random.below(self.members));
         let node = client.leader.filter(|_| client.random.below(10) > 0).unwrap_or(drawn);
-        let deadline = asks.clock(node) + self.workload.timeout;
+        let calm = asks.now().since(Instant::ZERO) >= self.workload.until;
+        // Haste is part of what goes wrong: it ends, too.
+        let timeout = if calm { self.workload.timeout.max(PATIENCE) } else { self.workload.timeout };
+        let deadline = asks.clock(node) + timeout;
         let key = client.random.below(self.workload.keys);
         let request = if client.random.below(1_000) < self.workload.reads {
             Request::Read { lease: self.lease && client.random.below(2) == 0, deadline }
         } else {
             self.operations += 1;
             let put = Put { operation: self.operations, key };
-            Request::Propose { commands: Batch::new([put.to_bytes()]), deadline }
+            let ballast = if calm { 0 } else { client.random.below(self.workload.ballast + 1) };
+            let ballast = std::iter::repeat_n(&BALLAST[..], ballast as usize);
+            let commands = Batch::new(ballast.chain([&put.to_bytes()[..]]));
+            Request::Propose { commands, deadline }
         };
         let id = asks.request(node, request);
         client.waits = Some(id);
-        asks.wake_at(asks.now() + self.workload.timeout * 2, TIMEOUT | number << CLIENT_SHIFT | id.0);
+        asks.wake_at(asks.now() + timeout * 2, TIMEOUT | number << CLIENT_SHIFT | id.0);
     }
 
     fn next(&mut self, number: u64, soon: bool, asks: &mut Asks<'_, Raft>) {
@@ -75,23 +85,23 @@ impl Clients {
         asks.wake_at(at, number);
     }
 
-    /// Moves leadership, or demotes a voter, or promotes a learner.
+    /// Moves leadership, or changes the membership, or lets a member campaign.
     fn operate(&mut self, asks: &mut Asks<'_, Raft>) {
         if asks.now().since(Instant::ZERO) > self.workload.until {
             return;
         }
         asks.wake_at(asks.now() + self.operator.wait(), OPERATOR);
-        let (drawn, order) = self.operator.draw();
-        let node = self.each[0].leader.unwrap_or(drawn);
-        match order {
-            Some(Order::Transfer(to)) => {
-                asks.request(node, Request::Transfer { to });
-            }
-            Some(Order::Change(change)) => {
-                let deadline = asks.clock(node) + Duration::from_secs(2);
-                asks.request(node, Request::Change { changes: vec![change], deadline });
-            }
-            None => {}
+        let (drawn, orders) = self.operator.draw();
+        let leader = self.each[0].leader.unwrap_or(drawn);
+        for order in orders {
+            match order {
+                Order::Transfer(to) => asks.request(leader, Request::Transfer { to }),
+                Order::Change(change) => {
+                    let deadline = asks.clock(leader) + Duration::from_secs(2);
+                    asks.request(leader, Request::Change { changes: vec![change], deadline })
+                }
+                Order::Campaign(node) => asks.request(node, Request::Campaign),
+            };
         }
     }
 }
@@ -113,7 +123,9 @@ impl Load<Raft> for Clients {
             let number = (token & !TIMEOUT) >> CLIENT_SHIFT;
             let id = RequestId(token & ((1 << CLIENT_SHIFT) - 1));
             if self.each[number as usize].waits == Some(id) {
-                self.each[number as usize].leader = None;
+                let client = &mut self.each[number as usize];
+                let stays = number < self.workload.stubborn && client.random.below(8) > 0;
+                client.leader = client.leader.filter(|_| stays);
                 self.next(number, true, asks);
             }
         } else if token == OPERATOR {
@@ -135,6 +147,7 @@ impl Load<Raft> for Clients {
         client.leader = match &answer {
             Ok(_) => Some(client.leader.unwrap_or(node)),
             Err(Error::NotLeader { leader, .. }) => *leader,
+            Err(_) if (number as u64) < self.workload.stubborn => client.leader,
             Err(_) => None,
         };
         self.next(number as u64, answer.is_err(), asks);

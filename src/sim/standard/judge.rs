@@ -9,7 +9,7 @@ use super::{HORIZON, Keys, PROGRESS_BOUND};
 use crate::check::{Ended, History, OperationId, Progress, Violation};
 use crate::id::{NodeId, RequestId};
 use crate::protocol::Effect;
-use crate::raft::{Answer, Entries, Error, Event, Index, Payload, Raft, Record, Request};
+use crate::raft::{Answer, Entries, Error, Event, Index, Message, Payload, Raft, Record, Request};
 use crate::time::Instant;
 
 /// Hands what happens to the judges, as plain values.
@@ -23,6 +23,8 @@ pub struct Judge {
     pub progress: Progress,
     /// By request: its operation.
     asked: BTreeMap<RequestId, OperationId>,
+    /// By member: reads that it was told to serve once it has applied an index.
+    reads: BTreeMap<NodeId, Vec<(Index, OperationId)>>,
     /// By a put's number: its operation.
     puts: BTreeMap<u64, OperationId>,
     /// Up to where the log was told to the history.
@@ -38,6 +40,7 @@ impl Judge {
             history: History::new(),
             progress,
             asked: BTreeMap::new(),
+            reads: BTreeMap::new(),
             puts: BTreeMap::new(),
             told: 0,
         }
@@ -63,6 +66,7 @@ impl Judge {
     fn answered(
         &mut self,
         at: Instant,
+        node: NodeId,
         id: RequestId,
         answer: &Result<Answer, Error>,
     ) -> Result<(), Violation> {
@@ -72,15 +76,34 @@ impl Judge {
                 self.progress.made(at)?;
                 Ended::Wrote { index: position.index }
             }
-            // What the state is at this index is the application's; here counts that the index is fresh.
+            // It is served when the member has applied so much.
             Ok(Answer::Read(index)) => {
-                let value = self.history.value_for(operation, *index);
-                Ended::Read { index: *index, value }
+                self.reads.entry(node).or_default().push((*index, operation));
+                return self.serve_reads(at, node);
             }
             Ok(_) | Err(Error::Unknown) => Ended::Unknown,
             Err(_) => Ended::Refused,
         };
         self.history.end(at, operation, ended)
+    }
+
+    /// Serves the reads for which `node` has applied enough. What the state is there is the application's; here counts
+    /// that it is fresh.
+    fn serve_reads(&mut self, at: Instant, node: NodeId) -> Result<(), Violation> {
+        let applied = self.raft.consensus.applied(node);
+        let Some(waiting) = self.reads.get_mut(&node).filter(|waiting| !waiting.is_empty()) else {
+            return Ok(());
+        };
+        let mut verdict = Ok(());
+        waiting.retain(|&(index, operation)| {
+            if index > applied || verdict.is_err() {
+                return true;
+            }
+            let value = self.history.value_for(operation, index);
+            verdict = self.history.end(at, operation, Ended::Read { index, value });
+            false
+        });
+        verdict
     }
 }
 
@@ -98,7 +121,7 @@ impl Watch<Raft, Keys> for Judge {
     ) -> Result<(), Violation> {
         match request {
             Request::Propose { commands, .. } => {
-                if let Some(put) = commands.iter().next().and_then(Put::from_bytes) {
+                if let Some(put) = commands.iter().find_map(Put::from_bytes) {
                     let operation = self.history.begin(at, put.key);
                     self.puts.insert(put.operation, operation);
                     self.asked.insert(id, operation);
@@ -120,13 +143,32 @@ impl Watch<Raft, Keys> for Judge {
     fn effect(&mut self, seen: &Seen<'_, Raft, Keys>, effect: &Effect<Raft>) -> Result<(), Violation> {
         self.raft.effect(seen, effect)?;
         match effect {
-            Effect::Notify(Event::Committed(entries)) => self.tell_history(entries),
-            Effect::Answer(id, answer) => self.answered(seen.at, *id, answer),
+            Effect::Notify(Event::Committed(entries)) => {
+                self.tell_history(entries)?;
+                self.serve_reads(seen.at, seen.node)
+            }
+            Effect::Notify(_) => self.serve_reads(seen.at, seen.node),
+            Effect::Answer(id, answer) => self.answered(seen.at, seen.node, *id, answer),
             _ => Ok(()),
         }
     }
 
+    fn promised(
+        &mut self,
+        seen: &Seen<'_, Raft, Keys>,
+        to: NodeId,
+        message: &Message,
+    ) -> Result<(), Violation> {
+        self.raft.promised(seen, to, message)
+    }
+
+    fn target(&self, whom: NodeId) -> Option<NodeId> {
+        self.raft.target(whom)
+    }
+
     fn crashed(&mut self, _at: Instant, node: NodeId) -> Result<(), Violation> {
+        // Nobody serves these any more.
+        self.reads.remove(&node);
         self.raft.crashed(node);
         Ok(())
     }

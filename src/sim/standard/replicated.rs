@@ -13,7 +13,7 @@ use super::super::host::Host;
 use super::super::settings::Settings;
 use super::super::trace::Fingerprint;
 use super::super::world::{Failure, World};
-use super::operator::Operator;
+use super::operator::{Operator, Orders};
 use super::{EPILOGUE, HORIZON, RaftInside, Told};
 use crate::id::NodeId;
 use crate::protocol::Protocol;
@@ -42,10 +42,8 @@ pub struct Scenario {
     pub replica: replica::Settings,
     /// Who asks.
     pub clients: Clients,
-    /// Whether leadership is handed about, until the horizon.
-    pub transfers: bool,
-    /// Whether members are demoted and promoted again, until the horizon.
-    pub changes: bool,
+    /// What the operator orders, until the horizon.
+    pub orders: Option<Orders>,
 }
 
 impl Scenario {
@@ -63,8 +61,12 @@ impl Scenario {
         }
         let replica = replica::Settings { raft: bare.raft, ..replica::Settings::default() };
         let clients = Clients { operations, ..Clients::default() };
-        let (transfers, changes) = (bare.clients.transfers, bare.clients.changes);
-        Self { world: bare.world, replica, clients, transfers, changes }
+        Self { world: bare.world, replica, clients, orders: Some(bare.clients.orders()) }
+    }
+
+    /// Whether progress is promised in the end.
+    const fn is_live(&self) -> bool {
+        self.replica.raft.pre_vote && self.replica.raft.check_quorum
     }
 
     /// The world itself.
@@ -86,10 +88,9 @@ impl Scenario {
         H: Host<P> + Applies,
     {
         let (seed, members) = (self.world.seed, self.world.members);
-        let operator = Operator::new(seed, members, self.transfers, self.changes);
-        let operator = (self.transfers || self.changes).then_some(operator);
+        let operator = self.orders.map(|orders| Operator::new(seed, members, orders));
         let callers = Callers::new(seed, members, self.clients.clone(), operator);
-        let judge = Judge::new(&self.clients, &self.world.faults);
+        let judge = Judge::new(&self.clients, &self.world.faults, self.is_live());
         let settings = self.replica;
         World::with(self.world, move |id| make(id, settings.clone()), judge, callers)
     }
@@ -103,7 +104,7 @@ pub fn world(
     clients: Clients,
 ) -> Result<Replicated, InvalidSetting> {
     replica.check()?;
-    Ok(Scenario { world: settings, replica, clients, transfers: false, changes: false }.build())
+    Ok(Scenario { world: settings, replica, clients, orders: None }.build())
 }
 
 /// Runs the standard world of `seed` to its end.

@@ -1,8 +1,10 @@
 //! What breaks, and what heals.
 
 use super::{Cell, Pending, Stream, World, stream};
-use crate::protocol::Link;
-use crate::sim::faults::Kind;
+use crate::id::NodeId;
+use crate::protocol::{Link, Protocol};
+use crate::random::mix;
+use crate::sim::faults::{Kind, LEADER, VOTER};
 use crate::sim::host::{Host, Load, Watch};
 use crate::sim::latency::nanos;
 use crate::sim::medium::Medium;
@@ -18,7 +20,7 @@ where
 {
     /// The fault at `place` of the plan begins.
     pub(super) fn begin_fault(&mut self, place: usize) {
-        let kind = self.plan.faults[place].kind.clone();
+        let kind = self.aim(place);
         let node = kind.node().and_then(|node| self.index(node));
         if node.is_none() && kind.node().is_some() || node.is_some_and(|node| self.processes[node].healed) {
             return;
@@ -29,7 +31,7 @@ where
         match (&kind, node) {
             (Kind::Heal { core }, _) => {
                 let core: Vec<usize> = core.iter().filter_map(|&node| self.index(node)).collect();
-                self.mend(&core);
+                self.mend(&core, self.plan.faults[place].key);
             }
             (Kind::FalseEvidence { refused, .. }, Some(node)) => {
                 self.rumour(node, if *refused { Link::Refused } else { Link::Down });
@@ -45,9 +47,28 @@ where
         }
     }
 
+    /// The fault at `place` of the plan, at those whom it means now.
+    fn aim(&mut self, place: usize) -> Kind {
+        let fault = &self.plan.faults[place];
+        let mut names_the_moment = false;
+        let mut random = stream(self.seed, Stream::Aim, fault.key);
+        let drawn = NodeId(1 + random.below(self.processes.len().max(1) as u64));
+        let kind = fault.kind.aimed(|node| {
+            if node != LEADER && node != VOTER {
+                return node;
+            }
+            names_the_moment = true;
+            self.watch.target(node).unwrap_or(drawn)
+        });
+        if names_the_moment {
+            self.aimed.insert(place, kind.clone());
+        }
+        kind
+    }
+
     /// The fault at `place` of the plan ends.
     pub(super) fn end_fault(&mut self, place: usize) {
-        let kind = self.plan.faults[place].kind.clone();
+        let kind = self.aimed.remove(&place).unwrap_or_else(|| self.plan.faults[place].kind.clone());
         let node = kind.node().and_then(|node| self.index(node));
         if node.is_none() && kind.node().is_some() || node.is_some_and(|node| self.processes[node].healed) {
             return;
@@ -57,7 +78,7 @@ where
             (Kind::Heal { .. } | Kind::Jump { .. }, _) => {}
             (Kind::FalseEvidence { .. }, Some(node)) => self.rumour(node, Link::Up),
             (Kind::Drift { ppm, .. }, Some(node)) => self.drift(node, -ppm),
-            (_, Some(node)) => self.relieve(node, &kind),
+            (_, Some(node)) => self.relieve(node, &kind, self.plan.faults[place].key),
             (_, None) => self.fabric.end(place, &kind),
         }
     }
@@ -77,7 +98,7 @@ where
         }
     }
 
-    fn relieve(&mut self, node: usize, kind: &Kind) {
+    fn relieve(&mut self, node: usize, kind: &Kind, key: u64) {
         let process = &mut self.processes[node];
         match kind {
             Kind::Crash { .. } => {
@@ -89,7 +110,7 @@ where
             }
             Kind::Pause { .. } => {
                 process.pauses = process.pauses.saturating_sub(1);
-                self.resume(node);
+                self.resume(node, key);
             }
             Kind::SlowDisk { by, .. } => process.disk.slow = process.disk.slow.saturating_sub(nanos(*by)),
             Kind::FailSync { .. } => {
@@ -122,13 +143,17 @@ where
         }
     }
 
-    /// What arrived during a pause is taken now, in order.
-    fn resume(&mut self, node: usize) {
+    /// What arrived during a pause is taken now: in order from each sender, but which connection is looked at first,
+    /// and whether alarms come before, is anybody's guess.
+    fn resume(&mut self, node: usize, key: u64) {
         if self.processes[node].pauses > 0 {
             return;
         }
         let due = self.due(node, self.now);
         let mut inbox = std::mem::take(&mut self.processes[node].inbox);
+        let mut random = stream(self.seed, Stream::Inbox, mix(key) ^ node as u64);
+        let (peers, turn) = (self.processes.len(), random.word());
+        inbox.sort_by_cached_key(|cell| mix(turn ^ sender(&cell.pending, peers) as u64));
         for cell in inbox.drain(..) {
             self.queue.push(due, cell);
         }
@@ -168,7 +193,7 @@ where
     }
 
     /// Mends for good what is broken at these and among them; at all, when there are none.
-    fn mend(&mut self, core: &[usize]) {
+    fn mend(&mut self, core: &[usize], key: u64) {
         let members: Vec<bool> =
             (0..self.processes.len()).map(|node| core.is_empty() || core.contains(&node)).collect();
         self.fabric.heal(&members);
@@ -180,10 +205,20 @@ where
             process.disk.failing = false;
             let drift = -self.clocks[node].drift();
             self.drift(node, drift);
-            self.resume(node);
+            self.resume(node, key);
             self.end_stall(node);
             self.begin_sync(node);
             self.begin_life(node);
         }
+    }
+}
+
+/// Whose turn an input waits for: one of the peers', the askers', the alarms', or the process's own.
+const fn sender<P: Protocol, M: Medium<P>>(pending: &Pending<P, M>, peers: usize) -> usize {
+    match pending {
+        Pending::Message { from: peer, .. } | Pending::Hint { peer, .. } => *peer as usize,
+        Pending::Request { .. } => peers,
+        Pending::Expire { .. } => peers + 1,
+        _ => peers + 2,
     }
 }

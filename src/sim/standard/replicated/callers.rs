@@ -115,19 +115,20 @@ impl Callers {
             return;
         }
         asks.wake_at(asks.now() + operator.wait(), OPERATOR);
-        let (drawn, order) = operator.draw();
-        if let Some(order) = order {
+        let (drawn, orders) = operator.draw();
+        for order in orders {
             self.send(self.leader.unwrap_or(drawn), order, false, asks);
         }
     }
 
     fn send<P: Replicates>(&mut self, node: NodeId, order: Order, directed: bool, asks: &mut Asks<'_, P>) {
-        let request = match &order {
-            Order::Transfer(to) => Request::Transfer { to: *to },
+        let (node, request) = match &order {
+            Order::Transfer(to) => (node, Request::Transfer { to: *to }),
             Order::Change(change) => {
                 let deadline = asks.clock(node) + ORDER_TIMEOUT;
-                Request::Change { changes: vec![*change], deadline }
+                (node, Request::Change { changes: vec![*change], deadline })
             }
+            Order::Campaign(candidate) => (*candidate, Request::Campaign),
         };
         let id = asks.request(node, request);
         self.order = Some(Ordered { id, order, directed });

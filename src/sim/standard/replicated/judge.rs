@@ -103,10 +103,10 @@ struct Member {
 }
 
 impl Judge {
-    pub(super) fn new(clients: &Clients, plan: &Plan) -> Self {
+    pub(super) fn new(clients: &Clients, plan: &Plan, live: bool) -> Self {
         let mut progress = Progress::new(PROGRESS_BOUND);
         let (from, core) = heals(plan);
-        if let Some(from) = from.filter(|_| clients.rate > 0.0 && clients.count > 0) {
+        if let Some(from) = from.filter(|_| live && clients.rate > 0.0 && clients.count > 0) {
             progress.expect_from(Instant::ZERO + from);
         }
         Self {
@@ -438,6 +438,14 @@ impl<P: Replicates, H: Host<P> + Applies> Watch<P, H> for Judge {
             }
             _ => Ok(()),
         }
+    }
+
+    fn promised(&mut self, seen: &Seen<'_, P, H>, to: NodeId, message: &P::Message) -> Result<(), Violation> {
+        self.raft.promised(seen, to, message)
+    }
+
+    fn target(&self, whom: NodeId) -> Option<NodeId> {
+        self.raft.target(whom)
     }
 
     fn crashed(&mut self, _at: Instant, node: NodeId) -> Result<(), Violation> {
