@@ -1,19 +1,21 @@
 //! Runs standard worlds, and says what happened in them.
 //!
 //! ```text
-//! cargo run --release --example worlds -- [--from 0] [--count 10000] [--budget SECONDS] [--threads 2] [--world bare]
+//! cargo run --release --example worlds -- [--from 0] [--count 10000] [--budget SECONDS] [--threads 2] \
+//!     [--world replica|bare] [--fidelity values|bytes]
 //! cargo run --release --example worlds --features mutants -- --mutants all [--ranges 20] [--limit 1000]
 //! ```
 //!
 //! The standard world is a replica's, with clients that have sessions; `--world bare` is of Raft alone.
 //!
 //! The first form runs worlds of consecutive seeds and fails when an invariant is violated; with a budget it stops
-//! when the time is up, and prints the seeds that it has run. The second plants each bug in turn, and counts the worlds
+//! when the time is up, and prints the seeds that it has run; through bytes, messages travel in frames, records lie in
+//! journals, and journals rot. The second plants each bug in turn, and counts the worlds
 //! until the judge sees it, in disjoint ranges of seeds.
 #![expect(clippy::disallowed_methods, reason = "a command: it measures, and uses all cores")]
 
 use coterie::sim::standard::{self, EPILOGUE, HORIZON, replicated};
-use coterie::sim::{Failure, Fingerprint, Host, Kind, Load, Medium, Watch, World};
+use coterie::sim::{Bytes, Failure, Fingerprint, Host, Kind, Load, Medium, Watch, World};
 use std::process::ExitCode;
 use std::sync::Mutex;
 #[cfg(feature = "mutants")]
@@ -26,6 +28,7 @@ struct Options {
     count: u64,
     budget: Duration,
     threads: usize,
+    bytes: bool,
     mutants: Option<String>,
     ranges: u64,
     limit: u64,
@@ -39,6 +42,7 @@ fn options() -> Options {
         count: 10_000,
         budget: Duration::MAX,
         threads: cores,
+        bytes: false,
         mutants: None,
         ranges: 20,
         limit: 1000,
@@ -53,6 +57,13 @@ fn options() -> Options {
             "--count" => options.count = number(),
             "--budget" => options.budget = Duration::from_secs(number()),
             "--threads" => options.threads = number() as usize,
+            "--fidelity" => {
+                options.bytes = match value.as_str() {
+                    "values" => false,
+                    "bytes" => true,
+                    other => panic!("--fidelity is values or bytes, not {other}"),
+                }
+            }
             "--mutants" => options.mutants = Some(value),
             "--ranges" => options.ranges = number(),
             "--limit" => options.limit = number(),
@@ -83,6 +94,9 @@ struct Sum {
     steps: u64,
     reads: u64,
     writes: u64,
+    corrupted: u64,
+    rotted: u64,
+    damaged: u64,
     faults: [u64; Kind::NAMES.len()],
     failures: Vec<String>,
 }
@@ -111,7 +125,13 @@ fn worlds(options: &Options) -> bool {
 }
 
 fn one_world(options: &Options, seed: u64, sum: &Mutex<Sum>) {
-    if options.bare {
+    // Only bare worlds go through bytes.
+    if options.bytes {
+        let mut world = standard::Scenario::through_bytes(seed).build_over::<Bytes>();
+        let outcome = standard::finish(&mut world);
+        let (reads, writes, _) = world.watch().history.counts();
+        add(sum, &world, outcome, (reads, writes));
+    } else if options.bare {
         let mut world = standard::Scenario::new(seed).build();
         let outcome = standard::finish(&mut world);
         let (reads, writes, _) = world.watch().history.counts();
@@ -141,6 +161,9 @@ fn add<P, H, W, L, M>(
     sum.steps += world.steps();
     sum.reads += reads;
     sum.writes += writes;
+    sum.corrupted += world.statistics().corrupted;
+    sum.rotted += world.statistics().rotted;
+    sum.damaged += world.statistics().damaged;
     for (all, count) in sum.faults.iter_mut().zip(world.statistics().faults) {
         *all += count;
     }
@@ -168,6 +191,10 @@ fn report(options: &Options, sum: &Sum, took: Duration) {
         simulated / seconds,
         sum.writes,
         sum.reads
+    );
+    println!(
+        "{} damaged frames refused; {} bits rotted in journals, {} journals refused",
+        sum.corrupted, sum.rotted, sum.damaged
     );
     for (name, count) in Kind::NAMES.iter().zip(sum.faults) {
         println!("{count:>10} {name}");
@@ -220,6 +247,7 @@ fn run_mutant(options: &Options, mutant: coterie::raft::Mutant, seed: u64) -> Re
 #[cfg(feature = "mutants")]
 fn hunt(options: &Options, mutant: coterie::raft::Mutant) -> (Vec<u64>, String) {
     use std::collections::BTreeMap;
+    use std::sync::atomic::AtomicBool;
 
     let counts = Mutex::new(Vec::new());
     let names = Mutex::new(BTreeMap::<&'static str, u64>::new());

@@ -129,6 +129,12 @@ pub enum Kind {
         /// Whom.
         core: Vec<NodeId>,
     },
+    /// A bit flips in what its journal had on the disk before the last sync. It shows when the process starts again;
+    /// then it stays down for good. Only in worlds that run [through bytes](super::Bytes).
+    Rot {
+        /// Who.
+        node: NodeId,
+    },
 }
 
 /// Directed links.
@@ -158,7 +164,7 @@ pub const VOTER: NodeId = NodeId(u64::MAX - 1);
 
 impl Kind {
     /// The names of all kinds, by [`Kind::number`].
-    pub const NAMES: [&'static str; 18] = [
+    pub const NAMES: [&'static str; 19] = [
         "partition",
         "one-way partition",
         "bridge",
@@ -177,6 +183,7 @@ impl Kind {
         "full disk",
         "stalled disk",
         "heal",
+        "rot",
     ];
 
     /// Its number among the kinds.
@@ -200,6 +207,7 @@ impl Kind {
             Self::FullDisk { .. } => 15,
             Self::StalledDisk { .. } => 16,
             Self::Heal { .. } => 17,
+            Self::Rot { .. } => 18,
         }
     }
 
@@ -219,7 +227,8 @@ impl Kind {
             | Self::SlowDisk { node, .. }
             | Self::FailSync { node }
             | Self::FullDisk { node }
-            | Self::StalledDisk { node } => Some(*node),
+            | Self::StalledDisk { node }
+            | Self::Rot { node } => Some(*node),
             _ => None,
         }
     }
@@ -246,7 +255,8 @@ impl Kind {
             | Self::SlowDisk { node, .. }
             | Self::FailSync { node }
             | Self::FullDisk { node }
-            | Self::StalledDisk { node } => *node = at(*node),
+            | Self::StalledDisk { node }
+            | Self::Rot { node } => *node = at(*node),
             Self::Partition { side: one } | Self::Heal { core: one } => {
                 for node in one {
                     *node = at(*node);
@@ -368,6 +378,8 @@ pub struct Swarm {
 
 /// The number of [`Kind::Crash`].
 const CRASH: u64 = Kind::Crash { node: NodeId(0) }.number() as u64;
+/// The number of the last kind that [`Swarm::draw`] draws.
+const LAST_DRAWN: u64 = Kind::StalledDisk { node: NodeId(0) }.number() as u64;
 
 impl Swarm {
     /// For `members` processes, over `horizon`.
@@ -391,7 +403,7 @@ impl Swarm {
     pub fn draw(&self, seed: u64) -> Plan {
         let mut root = Random::new(seed);
         let mut plan = Plan::none();
-        for kind in 0..Kind::NAMES.len() as u64 - 1 {
+        for kind in 0..=LAST_DRAWN {
             // One stream a kind: turning one off does not shift the next.
             let mut random = root.split();
             if random.unit() < self.share {

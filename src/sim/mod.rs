@@ -10,6 +10,7 @@
 //! Randomness is keyed by (link | disk | process | fault, n-th draw), so that taking one fault away shifts nothing
 //! of the others.
 
+mod bytes;
 mod clients;
 mod clock;
 mod faults;
@@ -20,17 +21,19 @@ mod network;
 mod process;
 mod queue;
 mod replay;
+mod rot;
 mod settings;
 pub mod standard;
 mod statistics;
 mod trace;
 mod world;
 
+pub use self::bytes::{ByteJournal, Bytes, Frame};
 pub use clients::{ClientOperation, Clients};
 pub use faults::{Fault, Kind, LEADER, Links, Plan, Swarm, VOTER};
 pub use host::{Asks, Deaf, Host, Load, Seen, Watch};
 pub use latency::Latency;
-pub use medium::{Damaged, Journal, Medium, ValueJournal, Values};
+pub use medium::{Damage, Failed, Journal, Medium, ValueJournal, Values};
 pub use network::Network;
 pub use replay::{Divergence, replay};
 pub use settings::{Clocks, Disk, Settings};

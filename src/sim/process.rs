@@ -37,6 +37,8 @@ pub(super) struct Process<P: Protocol, H: Host<P>, M: Medium<P>, Input> {
     pub(super) doomed: Option<u64>,
     /// Nothing breaks here any more.
     pub(super) healed: bool,
+    /// Its journal cannot be read: it never starts again.
+    pub(super) damaged: bool,
 }
 
 /// What a disk is doing. Records are counted from the beginning of the life.

@@ -4,6 +4,7 @@
 //! is on or off by the seed. At the horizon a drawn quorum heals for good, the rest stays broken, and the quorum must
 //! make progress.
 
+mod bytes;
 mod clients;
 mod fingerprint;
 mod judge;
@@ -16,12 +17,14 @@ use std::time::Duration;
 
 use super::faults::{Kind, Swarm};
 use super::latency::Latency;
+use super::medium::{Medium, Values};
 use super::settings::Settings;
 use super::world::{Failure, World};
 use crate::check::Progress;
 use crate::raft::{Lease, Raft};
 use crate::random::{Random, mix};
 
+pub use self::bytes::run_through_bytes;
 pub use clients::Clients;
 pub use judge::Judge;
 pub use keys::{Keys, Shelf};
@@ -36,7 +39,7 @@ pub const EPILOGUE: Duration = Duration::from_secs(10);
 pub const PROGRESS_BOUND: Duration = Duration::from_secs(6);
 
 /// The world of the standard.
-pub type Standard = World<Raft, Keys, Judge, Clients>;
+pub type Standard<M = Values> = World<Raft, Keys, Judge, Clients, M>;
 
 /// What differs from seed to seed, and may be changed before the world is made.
 #[derive(Clone, Debug, PartialEq)]
@@ -142,12 +145,21 @@ impl Scenario {
         self.raft.pre_vote && self.raft.check_quorum
     }
 
-    /// The world itself.
+    /// The world itself, by value.
     ///
     /// # Panics
     ///
     /// When the Raft settings cannot work.
     pub fn build(self) -> Standard {
+        self.build_over()
+    }
+
+    /// The world itself, over a medium.
+    ///
+    /// # Panics
+    ///
+    /// When the Raft settings cannot work.
+    pub fn build_over<M: Medium<Raft>>(self) -> Standard<M> {
         let raft = self.raft.clone();
         let factory = move |id| Raft::new(id, raft.clone()).expect("settings that work");
         let clients = Clients::new(&self);
@@ -202,7 +214,7 @@ pub fn run_scenario(scenario: Scenario) -> Result<Standard, Failure> {
 }
 
 /// Runs a standard world from its beginning to its end, and judges its liveness.
-pub fn finish(world: &mut Standard) -> Result<(), Failure> {
+pub fn finish<M: Medium<Raft>>(world: &mut Standard<M>) -> Result<(), Failure> {
     world.run(HORIZON + EPILOGUE)?;
     world.finish(|judge, now| judge.progress.check(now))
 }

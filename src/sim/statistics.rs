@@ -33,7 +33,9 @@ pub struct Statistics {
     pub starts: u64,
     /// Lives ended.
     pub crashes: u64,
-    /// Journals that could not be read.
+    /// Bits that flipped in journals.
+    pub rotted: u64,
+    /// Journals that could not be read; their processes stay down.
     pub damaged: u64,
     /// Faults that began, by [`Kind::number`].
     pub faults: [u64; Kind::NAMES.len()],

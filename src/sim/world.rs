@@ -122,6 +122,8 @@ enum Stream {
     Fault,
     Inbox,
     Aim,
+    Journal,
+    Recovery,
 }
 
 fn stream(seed: u64, stream: Stream, key: u64) -> Random {
@@ -136,7 +138,7 @@ fn process<P: Protocol, H: Host<P>, M: Medium<P>, I>(seed: u64, index: u64) -> P
         alive: None,
         host_disk: H::Disk::default(),
         alarms: Alarms::new(),
-        journal: M::Journal::default(),
+        journal: M::journal(stream(seed, Stream::Journal, index).word()),
         disk: DiskState::new(stream(seed, Stream::Disk, index)),
         promises: VecDeque::new(),
         applied: 0,
@@ -147,6 +149,7 @@ fn process<P: Protocol, H: Host<P>, M: Medium<P>, I>(seed: u64, index: u64) -> P
         downs: 0,
         doomed: None,
         healed: false,
+        damaged: false,
     }
 }
 
@@ -368,7 +371,7 @@ where
     }
 
     /// All processes.
-    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + use<P, H, W, L, M> {
+    pub fn nodes(&self) -> impl Iterator<Item = NodeId> + Clone + use<P, H, W, L, M> {
         (1..=self.processes.len() as u64).map(NodeId)
     }
 

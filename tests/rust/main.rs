@@ -2,6 +2,7 @@
 
 mod architecture;
 mod balance;
+mod bytes;
 mod check;
 mod conversations;
 mod entries;

@@ -1,6 +1,6 @@
 //! Worlds keep their own promises.
 
-mod toys;
+pub(crate) mod toys;
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn keepers(settings: Settings) -> World<Keeper> {
     World::new(settings, move |id| Keeper::new(id, members))
 }
 
-fn swarm(seed: u64, members: u64) -> Settings {
+pub(crate) fn swarm(seed: u64, members: u64) -> Settings {
     let mut settings = Settings::new(seed, members);
     let mut swarm = Swarm::new(members, ms(2_000));
     swarm.interval = ms(200);
@@ -108,11 +108,11 @@ fn a_leak_is_named_by_its_first_step() {
 /// Holds worlds to the durability law: a promise leaves only when the records before it are durable, in order, and
 /// whatever a promise that left has said is there in the next life.
 #[derive(Default)]
-struct Durable {
+pub(crate) struct Durable {
     /// By process: what was told in promises that left.
     told: Vec<u64>,
-    promised: u64,
-    lives: u64,
+    pub(crate) promised: u64,
+    pub(crate) lives: u64,
 }
 
 impl Watch<Keeper, Deaf> for Durable {
@@ -529,7 +529,7 @@ fn a_fault_may_befall_whoever_leads_at_the_moment() {
     let mut settings = Settings::new(5, 3);
     let crash = |at, node| Fault::new(ms(at), ms(5), Kind::Crash { node });
     settings.faults = Plan::new([crash(10, LEADER), crash(50, VOTER)]);
-    let mut world = World::with(settings, |id| Keeper::new(id, 3), Pointer::default(), ());
+    let mut world: World<_, _, _, _> = World::with(settings, |id| Keeper::new(id, 3), Pointer::default(), ());
     world.run(ms(100)).expect("nothing is judged");
     assert_eq!(world.watch().crashed, [NodeId(2), NodeId(3)]);
     assert!(world.nodes().all(|node| world.machine(node).is_some()), "they came back");
@@ -562,7 +562,9 @@ fn what_came_in_a_pause_is_taken_by_sender() {
         world.run(ms(220)).expect("nothing is watched");
         world.run(ms(2)).expect("nothing is watched");
         let taken: Vec<(u64, u64)> = (world.trace().rows())
-            .filter(|row| row.at >= at(220) && row.verb == Verb::Receive && row.node == Some(NodeId(1)))
+            .filter(|row| {
+                row.at >= Instant::ZERO + ms(220) && row.verb == Verb::Receive && row.node == Some(NodeId(1))
+            })
             .filter_map(|row| {
                 let number = row.text.strip_prefix("Ping(")?.strip_suffix(')')?.parse().ok()?;
                 Some((row.peer?.0, number))

@@ -7,7 +7,7 @@ use crate::random::mix;
 use crate::sim::faults::{Kind, LEADER, VOTER};
 use crate::sim::host::{Host, Load, Watch};
 use crate::sim::latency::nanos;
-use crate::sim::medium::Medium;
+use crate::sim::medium::{Journal, Medium};
 use crate::sim::trace::{Fingerprint, Verb};
 
 impl<P, H, W, L, M> World<P, H, W, L, M>
@@ -42,6 +42,9 @@ where
                 self.reset_alarms(node);
             }
             (Kind::Drift { ppm, .. }, Some(node)) => self.drift(node, *ppm),
+            (Kind::Rot { .. }, Some(node)) => {
+                self.statistics.rotted += u64::from(self.processes[node].journal.rot(&mut random));
+            }
             (_, Some(node)) => self.afflict(node, &kind),
             (_, None) => self.fabric.begin(place, &kind, random),
         }

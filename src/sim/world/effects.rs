@@ -175,14 +175,15 @@ where
         self.tell(Verb::Synced, node, None, count, || count.to_string());
         let process = &mut self.processes[node];
         process.disk.syncing = false;
-        if std::mem::take(&mut process.disk.failing) {
+        let failing = std::mem::take(&mut process.disk.failing)
+            .then(|| mix(self.seed ^ mix(process.id.0 ^ count << 8)));
+        let Ok(durable) = process.journal.end_sync(count, failing) else {
             // What the disk has is not known any more: never tried again, the driver drops the machine.
             self.end_life(node);
             return;
-        }
-        process.disk.durable = count;
-        process.journal.synced(count);
-        while self.processes[node].promises.front().is_some_and(|(after, _, _)| *after <= count) {
+        };
+        process.disk.durable = durable;
+        while self.processes[node].promises.front().is_some_and(|(after, _, _)| *after <= durable) {
             let Some((_, to, message)) = self.processes[node].promises.pop_front() else { break };
             self.release(node, to, message);
         }
@@ -198,6 +199,7 @@ where
             return;
         }
         disk.syncing = true;
+        process.journal.begin_sync();
         let (life, count) = (process.life, disk.appended);
         let takes = self.fabric.quantiles().draw(self.sync, disk.random.word()).saturating_add(disk.slow);
         let at = self.now.saturating_add(takes);

@@ -3,7 +3,7 @@
 use super::{Pending, Stream, World, stream};
 use crate::protocol::Link;
 use crate::sim::host::{Host, Load, Watch};
-use crate::sim::medium::{Journal, Medium};
+use crate::sim::medium::{Damage, Journal, Medium};
 use crate::sim::trace::{Fingerprint, Verb};
 use crate::time::Instant;
 
@@ -18,14 +18,14 @@ where
     /// A process begins a life, from what its last one left on the disk.
     pub(super) fn begin_life(&mut self, node: usize) {
         let process = &mut self.processes[node];
-        if process.alive.is_some() || process.downs > 0 {
+        if process.alive.is_some() || process.downs > 0 || process.damaged {
             return;
         }
-        let records = match process.journal.recover() {
+        let mut random = stream(self.seed, Stream::Recovery, (process.id.0 << 32) | u64::from(process.life));
+        let records = match process.journal.recover(&mut random) {
             Ok(records) => records,
-            Err(damaged) => {
-                self.statistics.damaged += 1;
-                self.note(Verb::Start, Some(self.processes[node].id), None, 0, || damaged.to_string());
+            Err(damage) => {
+                self.stay_down(node, damage);
                 return;
             }
         };
@@ -49,6 +49,18 @@ where
         self.perform(node, &mut out);
         self.outbox = out;
         self.greet(node);
+    }
+
+    /// A process cannot read its journal. It never starts again, because it would forget promises.
+    fn stay_down(&mut self, node: usize, damage: Damage) {
+        let process = &mut self.processes[node];
+        process.damaged = true;
+        let (id, life) = (process.id, u64::from(process.life));
+        self.statistics.damaged += 1;
+        self.note(Verb::Start, Some(id), None, life, || damage.to_string());
+        if let Damage::Missed(violation) = damage {
+            self.judge(node, Err(violation));
+        }
     }
 
     /// A process crashes: what it had promised and not yet written is gone.

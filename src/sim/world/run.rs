@@ -4,7 +4,7 @@ use super::{Cell, Pending, WORLD, World};
 use crate::id::NodeId;
 use crate::protocol::Outbox;
 use crate::sim::host::{Host, Load, Watch};
-use crate::sim::medium::Medium;
+use crate::sim::medium::{Damage, Medium};
 use crate::sim::process::Ring;
 use crate::sim::trace::{Fingerprint, Row, Verb};
 use crate::time::Instant;
@@ -105,12 +105,15 @@ where
         let current = self.processes[node].life;
         match input {
             Pending::Message { from, parcel } => {
-                let Some(message) = M::open(parcel) else {
-                    self.statistics.corrupted += 1;
-                    return;
+                let from = NodeId(u64::from(from) + 1);
+                let message = match M::open(parcel) {
+                    Ok(message) => message,
+                    Err(damage) => {
+                        self.refused(node, from, damage);
+                        return;
+                    }
                 };
                 self.statistics.delivered += 1;
-                let from = NodeId(u64::from(from) + 1);
                 self.take(Verb::Receive, node, Some(from), P::of_message(&message), || {
                     format!("{message:?}")
                 });
@@ -149,6 +152,16 @@ where
             }
             // What an earlier life was to get, and what is no input.
             _ => {}
+        }
+    }
+
+    /// A message arrived damaged.
+    #[cold]
+    fn refused(&mut self, node: usize, from: NodeId, damage: Damage) {
+        self.statistics.corrupted += 1;
+        self.note(Verb::Lost, Some(self.processes[node].id), Some(from), 1, || damage.to_string());
+        if let Damage::Missed(violation) = damage {
+            self.judge(node, Err(violation));
         }
     }
 

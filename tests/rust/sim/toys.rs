@@ -7,6 +7,7 @@ use coterie::protocol::{Link, Outbox, Protocol};
 use coterie::random::Random;
 use coterie::sim::{Fingerprint, of_hash};
 use coterie::time::Instant;
+use coterie::wire::{Decode, Encode, Malformed, Reader};
 
 /// Each pings all others, again and again; who is pinged answers.
 #[derive(Debug)]
@@ -34,14 +35,14 @@ impl Pinger {
 
 impl Protocol for Pinger {
     type Message = Ping;
-    type Record = ();
+    type Record = u64;
     type Timer = ();
     type Event = ();
     type Request = ();
     type Answer = ();
     type Error = ();
 
-    fn start(&mut self, now: Instant, mut random: Random, _records: Vec<()>, out: &mut Outbox<Self>) {
+    fn start(&mut self, now: Instant, mut random: Random, _records: Vec<u64>, out: &mut Outbox<Self>) {
         out.set((), now + Duration::from_nanos(random.below(10_000_000)));
     }
 
@@ -68,6 +69,29 @@ impl Protocol for Pinger {
 
     fn link(&mut self, _now: Instant, peer: NodeId, link: Link, _out: &mut Outbox<Self>) {
         self.links.push((peer, link));
+    }
+}
+
+impl Encode for Ping {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let (tag, number) = match self {
+            Self::Ping(number) => (1, number),
+            Self::Pong(number) => (2, number),
+        };
+        out.push(tag);
+        number.encode(out);
+    }
+}
+
+impl Decode for Ping {
+    const SIZE_MIN: usize = 9;
+
+    fn decode(input: &mut Reader) -> Result<Self, Malformed> {
+        match input.u8()? {
+            1 => Ok(Self::Ping(input.u64()?)),
+            2 => Ok(Self::Pong(input.u64()?)),
+            _ => Err(input.malformed("the tag of a Ping before this")),
+        }
     }
 }
 
@@ -200,6 +224,33 @@ impl Protocol for Keeper {
 
     fn flush(&mut self, _now: Instant, _out: &mut Outbox<Self>) {
         self.flushes += 1;
+    }
+}
+
+impl Encode for Keep {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::All(values) => {
+                out.push(1);
+                values.encode(out);
+            }
+            Self::Kept(count) => {
+                out.push(2);
+                count.encode(out);
+            }
+        }
+    }
+}
+
+impl Decode for Keep {
+    const SIZE_MIN: usize = 5;
+
+    fn decode(input: &mut Reader) -> Result<Self, Malformed> {
+        match input.u8()? {
+            1 => Ok(Self::All(Vec::decode(input)?)),
+            2 => Ok(Self::Kept(input.u64()?)),
+            _ => Err(input.malformed("the tag of a Keep before this")),
+        }
     }
 }
 
