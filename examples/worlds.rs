@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! cargo run --release --example worlds -- [--from 0] [--count 10000] [--budget SECONDS] [--threads 2] \
-//!     [--fidelity values|bytes]
+//!     [--world replica|bare] [--fidelity values|bytes]
 //! cargo run --release --example worlds --features mutants -- --mutants all [--ranges 20] [--limit 1000]
 //! ```
+//!
+//! The standard world is a replica's, with clients that have sessions; `--world bare` is of Raft alone.
 //!
 //! The first form runs worlds of consecutive seeds and fails when an invariant is violated; with a budget it stops
 //! when the time is up, and prints the seeds that it has run; through bytes, messages travel in frames, records lie in
@@ -12,11 +14,11 @@
 //! until the judge sees it, in disjoint ranges of seeds.
 #![expect(clippy::disallowed_methods, reason = "a command: it measures, and uses all cores")]
 
-use coterie::raft::Raft;
-use coterie::sim::standard::{EPILOGUE, HORIZON, Scenario, finish};
-use coterie::sim::{Bytes, Kind, Medium, Values};
+use coterie::sim::standard::{self, EPILOGUE, HORIZON, replicated};
+use coterie::sim::{Bytes, Failure, Fingerprint, Host, Kind, Load, Medium, Watch, World};
 use std::process::ExitCode;
 use std::sync::Mutex;
+#[cfg(feature = "mutants")]
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -29,6 +31,7 @@ struct Options {
     mutants: Option<String>,
     ranges: u64,
     limit: u64,
+    bare: bool,
 }
 
 fn options() -> Options {
@@ -42,6 +45,7 @@ fn options() -> Options {
         mutants: None,
         ranges: 20,
         limit: 1000,
+        bare: false,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
@@ -62,6 +66,11 @@ fn options() -> Options {
             "--mutants" => options.mutants = Some(value),
             "--ranges" => options.ranges = number(),
             "--limit" => options.limit = number(),
+            "--world" => match value.as_str() {
+                "bare" => options.bare = true,
+                "replica" => options.bare = false,
+                other => panic!("there is a world of `bare` Raft and one of a `replica`, not of {other}"),
+            },
             other => panic!("{other}? See the head of examples/worlds.rs"),
         }
     }
@@ -104,11 +113,7 @@ fn worlds(options: &Options) -> bool {
                     if seed >= options.from + options.count {
                         return;
                     }
-                    if options.bytes {
-                        one_world::<Bytes>(Scenario::through_bytes(seed), &sum);
-                    } else {
-                        one_world::<Values>(Scenario::new(seed), &sum);
-                    }
+                    one_world(options, seed, &sum);
                 }
             });
         }
@@ -118,13 +123,41 @@ fn worlds(options: &Options) -> bool {
     sum.failures.is_empty()
 }
 
-fn one_world<M: Medium<Raft>>(scenario: Scenario, sum: &Mutex<Sum>) {
-    let mut world = scenario.build_over::<M>();
-    let outcome = finish(&mut world);
+fn one_world(options: &Options, seed: u64, sum: &Mutex<Sum>) {
+    // Only bare worlds go through bytes.
+    if options.bytes {
+        let mut world = standard::Scenario::through_bytes(seed).build_over::<Bytes>();
+        let outcome = standard::finish(&mut world);
+        let (reads, writes, _) = world.watch().history.counts();
+        add(sum, &world, outcome, (reads, writes));
+    } else if options.bare {
+        let mut world = standard::Scenario::new(seed).build();
+        let outcome = standard::finish(&mut world);
+        let (reads, writes, _) = world.watch().history.counts();
+        add(sum, &world, outcome, (reads, writes));
+    } else {
+        let mut world = replicated::Scenario::new(seed).build();
+        let outcome = replicated::finish(&mut world);
+        let (reads, writes, _) = world.watch().history.counts();
+        add(sum, &world, outcome, (reads, writes));
+    }
+}
+
+fn add<P, H, W, L, M>(
+    sum: &Mutex<Sum>,
+    world: &World<P, H, W, L, M>,
+    outcome: Result<(), Failure>,
+    (reads, writes): (u64, u64),
+) where
+    P: Fingerprint,
+    H: Host<P>,
+    W: Watch<P, H>,
+    L: Load<P>,
+    M: Medium<P>,
+{
     let mut sum = sum.lock().expect("no thread has panicked");
     sum.worlds += 1;
     sum.steps += world.steps();
-    let (reads, writes, _) = world.watch().history.counts();
     sum.reads += reads;
     sum.writes += writes;
     sum.corrupted += world.statistics().corrupted;
@@ -197,6 +230,18 @@ fn mutants(options: &Options, which: &str) -> bool {
     good
 }
 
+#[cfg(feature = "mutants")]
+fn run_mutant(options: &Options, mutant: coterie::raft::Mutant, seed: u64) -> Result<(), Failure> {
+    if options.bare {
+        let mut scenario = standard::Scenario::new(seed);
+        scenario.raft.mutant = Some(mutant);
+        return standard::finish(&mut scenario.build());
+    }
+    let mut scenario = replicated::Scenario::new(seed);
+    scenario.replica.raft.mutant = Some(mutant);
+    replicated::finish(&mut scenario.build())
+}
+
 /// For each range of seeds, how many worlds it took; and what the judge called it, most often first.
 #[cfg(feature = "mutants")]
 fn hunt(options: &Options, mutant: coterie::raft::Mutant) -> (Vec<u64>, String) {
@@ -218,9 +263,7 @@ fn hunt(options: &Options, mutant: coterie::raft::Mutant) -> (Vec<u64>, String) 
                     let first = options.from + range * options.limit;
                     let mut found = options.limit + 1;
                     for count in 0..options.limit {
-                        let mut scenario = Scenario::new(first + count);
-                        scenario.raft.mutant = Some(mutant);
-                        if let Err(failure) = finish(&mut scenario.build()) {
+                        if let Err(failure) = run_mutant(options, mutant, first + count) {
                             *names
                                 .lock()
                                 .expect("no panic")

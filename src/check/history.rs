@@ -28,6 +28,13 @@ pub enum Ended {
         /// What was there; `None`: nothing.
         value: Option<u64>,
     },
+    /// The read saw this value, in some state no later than the one at `through`.
+    Saw {
+        /// The latest state that it can have seen: what had been applied where it was answered.
+        through: u64,
+        /// What was there; `None`: nothing.
+        value: Option<u64>,
+    },
     /// It was refused: it has not happened and never will.
     Refused,
     /// It may have happened, or may yet happen.
@@ -126,6 +133,12 @@ impl History {
                 self.floor = self.floor.max(index);
                 self.judge_read(operation, index, value)
             }
+            Ended::Saw { through, value } => {
+                self.reads += 1;
+                let index = self.judge_sight(operation, through, value)?;
+                self.floor = self.floor.max(index);
+                Ok(())
+            }
             Ended::Refused => match state.applied {
                 Some(index) => Err(Violation::new("refused is refused", format!("{operation:?} at {index}"))),
                 None => Ok(()),
@@ -150,6 +163,45 @@ impl History {
             return Err(Violation::new("linearizable reads", detail));
         }
         Ok(())
+    }
+
+    /// A read that is told no index took effect at the first state that it can have seen: no later one asks less of
+    /// those that come after.
+    fn judge_sight(
+        &self,
+        operation: OperationId,
+        through: u64,
+        value: Option<u64>,
+    ) -> Result<u64, Violation> {
+        let state = &self.operations[operation.0 as usize];
+        if through < state.floor {
+            let detail = format!(
+                "{operation:?} was answered from {through} or before, but {} was seen before it began",
+                state.floor
+            );
+            return Err(Violation::new("linearizable reads", detail));
+        }
+        self.seen(state.key, value, state.floor, through).ok_or_else(|| {
+            let detail = format!(
+                "{operation:?} saw key {} as {value:?}, which it was at no index from {} to {through}; then it was {:?}",
+                state.key,
+                state.floor,
+                self.value(state.key, through)
+            );
+            Violation::new("linearizable reads", detail)
+        })
+    }
+
+    /// The first index from `from` to `to` after which `key` was `value`.
+    pub fn seen(&self, key: u64, value: Option<u64>, from: u64, to: u64) -> Option<u64> {
+        let versions = self.values.get(&key).map_or(&[][..], Vec::as_slice);
+        let next = versions.partition_point(|&(since, _)| since <= from);
+        let before = next.checked_sub(1).and_then(|place| versions[place].1);
+        if before == value {
+            return (from <= to).then_some(from);
+        }
+        let later = versions[next..].iter().take_while(|&&(since, _)| since <= to);
+        later.copied().find(|&(_, version)| version == value).map(|(since, _)| since)
     }
 
     /// What the key that `operation` asks for was after entry `index`: for reads that are told an index alone.

@@ -137,6 +137,13 @@ impl StateMachine for KeyValue {
     }
 }
 
+/// So that who watches a machine built around one can look into it.
+impl AsRef<Self> for KeyValue {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 variants!(Operation {
     1 => Get { key },
     2 => Put { key, value },

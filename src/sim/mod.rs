@@ -11,6 +11,7 @@
 //! of the others.
 
 mod bytes;
+mod clients;
 mod clock;
 mod faults;
 mod host;
@@ -28,6 +29,7 @@ mod trace;
 mod world;
 
 pub use self::bytes::{ByteJournal, Bytes, Frame};
+pub use clients::{ClientOperation, Clients};
 pub use faults::{Fault, Kind, LEADER, Links, Plan, Swarm, VOTER};
 pub use host::{Asks, Deaf, Host, Load, Seen, Watch};
 pub use latency::Latency;

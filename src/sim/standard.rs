@@ -9,6 +9,9 @@ mod clients;
 mod fingerprint;
 mod judge;
 mod keys;
+mod operator;
+mod raft;
+pub mod replicated;
 
 use std::time::Duration;
 
@@ -23,8 +26,10 @@ use crate::time::Instant;
 
 pub use self::bytes::run_through_bytes;
 pub use clients::Clients;
-pub use judge::{Judge, plain, recall};
+pub use judge::Judge;
 pub use keys::{Keys, Shelf};
+pub use operator::Orders;
+pub use raft::{RaftInside, RaftJudge, Told, plain, recall};
 
 /// How long faults keep coming.
 pub const HORIZON: Duration = Duration::from_secs(50);
@@ -74,6 +79,14 @@ pub struct Workload {
     pub operations: Duration,
     /// When transfers, changes and campaigns end, and haste and ballast.
     pub until: Duration,
+}
+
+impl Workload {
+    /// What the operator may order.
+    pub(super) const fn orders(&self) -> Orders {
+        let Self { transfers, changes, campaigns, operations, .. } = *self;
+        Orders { transfers, changes, campaigns, interval: operations }
+    }
 }
 
 impl Scenario {

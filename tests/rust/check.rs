@@ -338,6 +338,47 @@ fn a_read_of_what_was_not_there_is_seen() {
 }
 
 #[test]
+fn a_read_that_tells_only_its_value_saw_some_state_since_it_began() {
+    let mut history = History::new();
+    for (index, value) in [(1, Some(10)), (2, Some(20)), (3, None), (4, Some(10))] {
+        let write = history.begin(at(index), 7);
+        history.applied(index, write, 7, value).expect("it takes effect");
+        history.end(at(index), write, Ended::Wrote { index }).expect("it is acknowledged");
+        if index == 2 {
+            let early = history.begin(at(index), 7);
+            assert_eq!(early, OperationId(2));
+        }
+    }
+    let saw = |through, value| Ended::Saw { through, value };
+    let early = OperationId(2);
+    history.clone().end(at(9), early, saw(4, Some(20))).expect("it was so when it began");
+    history.clone().end(at(9), early, saw(4, None)).expect("it was so meanwhile");
+    history.clone().end(at(9), early, saw(4, Some(10))).expect("it is so now");
+    violates("linearizable reads", history.clone().end(at(9), early, saw(3, Some(10))));
+    violates("linearizable reads", history.clone().end(at(9), early, saw(1, Some(10))));
+    violates("linearizable reads", history.clone().end(at(9), early, saw(4, Some(30))));
+    let late = history.begin(at(8), 7);
+    history.clone().end(at(9), late, saw(4, Some(10))).expect("it is so");
+    violates("linearizable reads", history.end(at(9), late, saw(4, None)));
+}
+
+#[test]
+fn a_read_after_a_read_sees_no_earlier_value() {
+    let mut history = History::new();
+    let reads: Vec<OperationId> = (0..2).map(|_| history.begin(at(1), 7)).collect();
+    for (index, value) in [(1, Some(10)), (2, Some(20))] {
+        let write = history.begin(at(1), 7);
+        history.applied(index, write, 7, value).expect("it takes effect");
+    }
+    history.end(at(2), reads[0], Ended::Saw { through: 2, value: Some(20) }).expect("it is so");
+    let after = history.begin(at(3), 7);
+    history
+        .end(at(4), reads[1], Ended::Saw { through: 2, value: Some(10) })
+        .expect("it began before the other ended");
+    violates("linearizable reads", history.end(at(4), after, Ended::Saw { through: 2, value: Some(10) }));
+}
+
+#[test]
 fn a_lost_write_and_a_doubled_one_are_seen() {
     let mut history = History::new();
     let (one, two) = (history.begin(at(1), 7), history.begin(at(1), 8));

@@ -10,6 +10,7 @@ mod laws;
 mod quorum;
 mod raft;
 mod replica;
+mod replicated;
 mod ring;
 mod sim;
 mod thesis;

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::super::host::{Asks, Load};
 use super::keys::Put;
+use super::operator::{Operator, Order};
 use super::{Scenario, Workload};
 use crate::id::{NodeId, RequestId};
-use crate::raft::{Answer, Batch, Change, Error, Membership, Raft, Request, WEIGHT};
+use crate::raft::{Answer, Batch, Error, Membership, Raft, Request};
 use crate::random::{Random, mix};
 use crate::time::Instant;
 
@@ -18,7 +19,7 @@ pub struct Clients {
     members: u64,
     each: Vec<Client>,
     operations: u64,
-    operator: Random,
+    operator: Operator,
 }
 
 #[derive(Clone, Debug)]
@@ -47,8 +48,8 @@ impl Clients {
         let workload = scenario.clients.clone();
         let client = |_| Client { random: random.split(), waits: None, leader: None };
         let each = (0..workload.count).map(client).collect();
-        let operator = Random::new(mix(scenario.world.seed ^ 0x6f70_6572));
         let (lease, members) = (scenario.raft.lease.is_some(), scenario.world.members);
+        let operator = Operator::new(scenario.world.seed, members, workload.orders());
         Self { workload, lease, members, each, operations: 0, operator }
     }
 
@@ -95,37 +96,19 @@ impl Clients {
         if self.is_calm(asks.now()) {
             return;
         }
-        let wait = self.workload.operations.as_nanos() as u64 * 2;
-        let wait = Duration::from_nanos(self.operator.below(wait.max(1)));
-        asks.wake_at(asks.now() + wait, OPERATOR);
-        let drawn = NodeId(1 + self.operator.below(self.members));
-        let to = NodeId(1 + self.operator.below(self.members));
-        let node = self.each[0].leader.unwrap_or(drawn);
-        // Operators are impatient, and there may be two.
-        let times = if self.operator.below(3) == 0 { 2 } else { 1 };
-        match self.operator.below(3) {
-            0 if self.workload.transfers => {
-                asks.request(node, Request::Transfer { to });
-            }
-            1 if self.workload.changes => (0..times).for_each(|_| self.change(node, asks)),
-            2 if self.workload.campaigns => {
-                asks.request(drawn, Request::Campaign);
-            }
-            _ => {}
+        asks.wake_at(asks.now() + self.operator.wait(), OPERATOR);
+        let (drawn, orders) = self.operator.draw();
+        let leader = self.each[0].leader.unwrap_or(drawn);
+        for order in orders {
+            match order {
+                Order::Transfer(to) => asks.request(leader, Request::Transfer { to }),
+                Order::Change(change) => {
+                    let deadline = asks.clock(leader) + Duration::from_secs(2);
+                    asks.request(leader, Request::Change { changes: vec![change], deadline })
+                }
+                Order::Campaign(node) => asks.request(node, Request::Campaign),
+            };
         }
-    }
-
-    /// Asks for a change of one member. Mostly they come back, so that there are always some.
-    fn change(&mut self, leader: NodeId, asks: &mut Asks<'_, Raft>) {
-        let of = NodeId(1 + self.operator.below(self.members));
-        let change = match self.operator.below(8) {
-            0 => Change::Remove(of),
-            1 => Change::AddLearner(of),
-            2 | 3 => Change::Demote(of),
-            _ => Change::AddVoter(of, WEIGHT),
-        };
-        let deadline = asks.clock(leader) + Duration::from_secs(2);
-        asks.request(leader, Request::Change { changes: vec![change], deadline });
     }
 }
 

@@ -90,7 +90,7 @@ impl Fingerprint for Raft {
     }
 }
 
-fn fold_entries(digest: &mut Digest, entries: &Entries) {
+pub(super) fn fold_entries(digest: &mut Digest, entries: &Entries) {
     for run in entries.runs() {
         digest.fold(run.first ^ run.term << 40);
         digest.fold(match &run.payload {
