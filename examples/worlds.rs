@@ -18,7 +18,6 @@ use coterie::sim::standard::{self, EPILOGUE, HORIZON, replicated};
 use coterie::sim::{Bytes, Failure, Fingerprint, Host, Kind, Load, Medium, Watch, World};
 use std::process::ExitCode;
 use std::sync::Mutex;
-#[cfg(feature = "mutants")]
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
