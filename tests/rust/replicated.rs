@@ -41,7 +41,7 @@ fn worlds_of_a_replica_hold() {
         }
     }
     println!("{reads} reads, {writes} writes; retried, repeated, stale, sessions, expired, states: {seen:?}");
-    assert!(reads > 4_000 && writes > 15_000, "{reads} reads, {writes} writes");
+    assert!(reads > 3_000 && writes > 10_000, "{reads} reads, {writes} writes");
     assert!(seen.iter().all(|&count| count > 20), "the worlds are too tame: {seen:?}");
 }
 
