@@ -257,7 +257,6 @@ impl Caller {
                 self.left.push((session, self.sequence));
                 self.session = None;
             }
-            Some(_) => {}
             None if !self.left.is_empty() && self.random.below(4) == 0 => {
                 let back = self.random.below(self.left.len() as u64) as usize;
                 let (session, sequence) = self.left.swap_remove(back);
@@ -266,7 +265,7 @@ impl Caller {
             None if self.random.below(4) > 0 => {
                 return Some((Request::OpenSession { deadline }, Waits::Session));
             }
-            None => {}
+            _ => {}
         }
         None
     }
@@ -312,14 +311,15 @@ impl Caller {
                 self.session = Some(session);
                 self.sequence = 0;
             }
-            (Waits::Closing, Ok(_)) => self.session = None,
+            (Waits::Closing, Ok(_)) | (Waits::Command(Some(_), _), Err(Error::SessionExpired)) => {
+                self.session = None;
+            }
             (Waits::Value(key), Ok(Answer::Queried(result))) => {
                 if let Ok(OperationResult::Value(value)) = OperationResult::from_bytes(result, VERSION) {
                     self.seen.insert(key, value);
                 }
             }
             (Waits::Command(_, operation), Ok(Answer::Result { .. })) => self.wrote(operation),
-            (Waits::Command(Some(_), _), Err(Error::SessionExpired)) => self.session = None,
             // Mostly it wants to know, and asks somebody else; now and then it gives up.
             (Waits::Command(Some(stamp), operation), Err(_)) if self.random.below(6) > 0 => {
                 self.again = Some((stamp, operation));
