@@ -859,9 +859,18 @@ class Swarm:
         return seconds * 5 / 6 if self.horizon is None else self.horizon
 
 
+_OPERATIONS = frozenset(
+    {"put", "get", "lease_get", "stale_get", "compare_and_swap", "append", "delete", "session"}
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """Clients of a small replicated state of keys, with a judge who checks each answer.
+    """Clients of a small replicated key-value machine, with judges who check each answer.
+
+    The members run a replica: Raft with client sessions, which make most commands exactly-once however often a client
+    asks again. What is judged: that no acknowledged write is lost and none applied twice, that reads are linearizable by
+    value, that what was refused did not happen, and all that Raft promises.
 
     Attributes
     ----------
@@ -869,15 +878,14 @@ class Clients:
         How many. Each has one operation under way.
     rate : float, default 100.0
         Operations a second that they would do together if none took any time.
-    operations : collection of {"put", "get", "transfer", "change"}, default ("put", "get")
-        What they do: half of the operations are gets when there are both. An operator beside them hands leadership
-        about ("transfer"), and demotes and promotes members ("change").
+    operations : collection of str, default ("put", "get")
+        What they do, all alike often: "put", "get", "lease_get", "stale_get", "compare_and_swap", "append", "delete",
+        "session" (they open and close sessions, and most of their commands are stamped). An operator beside them hands
+        leadership about ("transfer"), and demotes, removes and promotes members ("change"), for the first 50 seconds.
     keys : int, default 10
         How many keys.
     timeout : float, default 0.5
-        Seconds until a client gives up on an answer: whether the operation happened is then unknown.
-    until : float, default 50.0
-        When transfers and changes end, in seconds since the beginning of the world.
+        The deadline of each request, in seconds: after it, whether the operation happened is unknown.
 
     Examples
     --------
@@ -891,26 +899,24 @@ class Clients:
 
     count: int = 3
     rate: float = 100.0
-    operations: Collection[Literal["put", "get", "transfer", "change"]] = ("put", "get")
+    operations: Collection[str] = ("put", "get")
     keys: int = 10
     timeout: float = 0.5
-    until: float = 50.0
 
     def __post_init__(self) -> None:
-        unknown = set(self.operations) - {"put", "get", "transfer", "change"}
-        if unknown:
-            raise ConfigError(f"operations: there is no {min(unknown)!r}")
-        if not {"put", "get"} & set(self.operations):
-            raise ConfigError("operations: clients must put or get")
+        if isinstance(self.operations, str) or not all(isinstance(name, str) for name in self.operations):
+            raise ConfigError("operations: a collection of names")
+        if unknown := set(self.operations) - _OPERATIONS - {"transfer", "change"}:
+            raise ConfigError(f"operations: there is no {min(unknown)!r}; there are {sorted(_OPERATIONS)}")
+        if not _OPERATIONS & set(self.operations):
+            raise ConfigError("operations: clients must do something, such as put or get")
         if self.count < 1 or self.keys < 1 or not self.rate > 0 or not self.timeout > 0:
             raise ConfigError("clients: count, rate, keys and timeout must be positive")
 
-    def _arguments(self) -> tuple[int, float, int, float, float, bool, bool, float]:
+    def _arguments(self) -> tuple[int, float, list[str], int, float, tuple[bool, bool]]:
         does = set(self.operations)
-        reads = 0.5 * ("get" in does) + 0.5 * ("put" not in does)
-        interval = self.count / self.rate
-        changes, transfers = "change" in does, "transfer" in does
-        return self.count, interval, self.keys, self.timeout, reads, transfers, changes, self.until
+        orders = ("transfer" in does, "change" in does)
+        return self.count, self.rate, sorted(does & _OPERATIONS), self.keys, self.timeout, orders
 
 
 @dataclass(frozen=True, slots=True)

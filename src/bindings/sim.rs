@@ -21,8 +21,13 @@ use crate::check::Violation;
 use crate::id::{NodeId, RequestId};
 use crate::raft::{self, Membership, Raft, Role};
 use crate::random::mix;
-use crate::sim::standard::{Clients, Judge, Keys, Scenario, Workload};
-use crate::sim::{Failure, Fault, Filter, Kind, Plan, Settings, Statistics, Swarm, Trace, Verb, World};
+use crate::replica::{self, Replica};
+use crate::sim::standard::replicated::{Replicated, Scenario};
+use crate::sim::standard::{Keys, Orders};
+use crate::sim::{
+    ClientOperation, Clients, Failure, Fault, Filter, Kind, Plan, Settings, Statistics, Swarm, Trace, Verb,
+    World,
+};
 use crate::time::Instant;
 
 /// How many steps a world takes before it looks whether somebody pressed Ctrl-C: some 20 ms, natively.
@@ -34,8 +39,8 @@ const SLICE_OF_PYTHON: u32 = 1_000;
 enum Kinds {
     /// Raft alone.
     Bare(Box<World<Raft, Keys, Watcher>>),
-    /// Raft with clients, under all judges.
-    Standard(Box<World<Raft, Keys, Judge, Clients>>),
+    /// A replicated key-value machine with clients, under all judges.
+    Standard(Box<Replicated>),
     /// With processes in Python.
     Mixed(Box<World<Member, Beside, Watcher>>),
 }
@@ -97,7 +102,7 @@ impl Kinds {
     fn native(&self, node: NodeId) -> Option<&Raft> {
         match self {
             Self::Bare(world) => world.machine(node),
-            Self::Standard(world) => world.machine(node),
+            Self::Standard(world) => world.machine(node).map(Replica::raft),
             Self::Mixed(world) => match world.machine(node)? {
                 Member::Native(machine) => Some(machine),
                 Member::Python(_) | Member::Absent => None,
@@ -111,7 +116,7 @@ impl Kinds {
             Self::Mixed(world) => world.watch().leader(),
             Self::Standard(world) => (1..=members)
                 .map(NodeId)
-                .filter_map(|node| world.machine(node))
+                .filter_map(|node| world.machine(node).map(Replica::raft))
                 .filter(|machine| machine.role() == Role::Leader)
                 .max_by_key(|machine| machine.term())
                 .map(Raft::id),
@@ -141,7 +146,7 @@ pub(super) struct SimWorld {
 
 /// What clients do: how many, seconds between the operations of one, keys, seconds until they give up, the share of
 /// reads, whether they transfer leadership and change the membership, and until when.
-type ClientArguments = (u64, f64, u64, f64, f64, bool, bool, f64);
+type ClientArguments = (u64, f64, Vec<String>, u64, f64, (bool, bool));
 
 #[pymethods]
 impl SimWorld {
@@ -269,10 +274,11 @@ impl SimWorld {
             let asked = self.with(py, |kinds| match (kinds, said) {
                 (Kinds::Mixed(world), said) => Ok(world.request(node, said)),
                 (Kinds::Bare(world), Said::Native(Asked(request))) => Ok(world.request(node, request)),
-                (Kinds::Standard(_), Said::Native(Asked(raft::Request::Propose { .. }))) => {
-                    Err("in a world with clients, they propose: their judge would not know yours")
+                (Kinds::Standard(world), Said::Native(Asked(request))) => {
+                    of_replica(request).map(|request| world.request(node, request)).ok_or(
+                        "in a world with clients, they propose and read: ask for a Transfer, a Change or a Campaign",
+                    )
                 }
-                (Kinds::Standard(world), Said::Native(Asked(request))) => Ok(world.request(node, request)),
                 (_, Said::Value(_)) => Err("this is no request to Raft: see coterie.raft.requests"),
             })?;
             asked.map(|id| id.0).map_err(PyTypeError::new_err)
@@ -292,7 +298,7 @@ impl SimWorld {
             };
             let answer = self.with(py, |kinds| match kinds {
                 Kinds::Bare(world) => world.answer(id).map(native),
-                Kinds::Standard(world) => world.answer(id).map(native),
+                Kinds::Standard(world) => world.answer(id).map(|answer| native(&of_raft(answer))),
                 Kinds::Mixed(world) => world.answer(id).cloned(),
             })?;
             answer.map(|answer| show_answer(py, &self.shared.classes, &answer)).transpose()
@@ -580,25 +586,48 @@ fn standard(world: Settings, first: &BTreeMap<NodeId, Made>, arguments: ClientAr
             "clients need members that are all raft.Node, with equal settings",
         ));
     };
-    let (count, interval, keys, timeout, reads, transfers, changes, until) = arguments;
-    let clients = Workload {
-        count,
-        interval: span(interval)?,
-        keys,
-        timeout: span(timeout)?,
-        reads: (reads * 1000.0).round() as u64,
+    let (count, rate, names, keys, timeout, orders) = arguments;
+    let operation = |name: &String| {
+        ClientOperation::from_name(name)
+            .ok_or_else(|| errors::ConfigError::new_err(format!("operations: there is no {name:?}")))
+    };
+    let operations = names.iter().map(operation).collect::<PyResult<Vec<_>>>()?;
+    let clients = Clients { count, rate, operations, keys, timeout: span(timeout)? };
+    let (transfers, changes) = orders;
+    let orders = (transfers || changes).then_some(Orders {
         transfers,
         changes,
         campaigns: false,
-        stubborn: 0,
-        ballast: 0,
-        operations: Duration::from_secs(2),
-        until: span(until)?,
-    };
-    let scenario = Scenario { world, raft, clients };
-    let clients = Clients::new(&scenario);
-    let factory = move |id: NodeId| machine(id, &settings[&id]);
-    Ok(Kinds::Standard(Box::new(World::with(scenario.world, factory, Judge::new(None), clients))))
+        interval: Duration::from_secs(2),
+    });
+    let replica = replica::Settings { raft, ..replica::Settings::default() };
+    Ok(Kinds::Standard(Box::new(Scenario { world, replica, clients, orders }.build())))
+}
+
+/// What an operator may ask of a replica.
+fn of_replica(request: raft::Request) -> Option<replica::Request> {
+    Some(match request {
+        raft::Request::Transfer { to } => replica::Request::Transfer { to },
+        raft::Request::Change { changes, deadline } => replica::Request::Change { changes, deadline },
+        raft::Request::Campaign => replica::Request::Campaign,
+        _ => return None,
+    })
+}
+
+/// What it answers to that, in Raft's words.
+fn of_raft(answer: &Result<replica::Answer, replica::Error>) -> Result<raft::Answer, raft::Error> {
+    match answer.clone() {
+        Ok(replica::Answer::Changed(index)) => Ok(raft::Answer::Changed(index)),
+        Ok(replica::Answer::Transferred { leader, term }) => Ok(raft::Answer::Transferred { leader, term }),
+        Ok(_) => Ok(raft::Answer::Done),
+        Err(replica::Error::NotLeader { term, leader }) => Err(raft::Error::NotLeader { term, leader }),
+        Err(replica::Error::Overloaded { limit }) => Err(raft::Error::Overloaded { limit }),
+        Err(replica::Error::TimedOut) => Err(raft::Error::TimedOut),
+        Err(replica::Error::InvalidChange(why)) => Err(raft::Error::InvalidChange(why)),
+        Err(replica::Error::Refused(error)) => Err(error),
+        Err(replica::Error::Halted(why)) => Err(raft::Error::Halted(why)),
+        Err(_) => Err(raft::Error::Unknown),
+    }
 }
 
 fn mixed(
