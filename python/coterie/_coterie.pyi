@@ -614,7 +614,7 @@ class SimWorld:
     """
     The compiled half of `coterie.sim.World`.
     """
-    def __new__(cls, /, factory: Any, *, members: int, seed: int, faults: Any, clients: tuple[int, float, SupportsGetItem[int, str], int, float, tuple[bool, bool]] | None, record: bool, trace_rows: int, membership: Any, settings: dict[Any, Any]) -> Self: ...
+    def __new__(cls, /, factory: Any, *, members: int, seed: int, faults: Any, clients: tuple[int, float, SupportsGetItem[int, str], int, float, tuple[bool, bool]] | None, record: bool, through_bytes: bool, trace_rows: int, membership: Any, settings: dict[Any, Any]) -> Self: ...
     def _act(self, /, verb: str, node: int) -> None:
         """
         Does something to the member: "crash", "restart", "pause" or "resume".

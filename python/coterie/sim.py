@@ -1076,8 +1076,10 @@ class World(_coterie.SimWorld):
         Who asks. Needs members that are all :class:`coterie.raft.Node`, with equal settings.
     record : bool, default False
         Keep everything that happens, in words, for :attr:`trace`. Slow.
-    fidelity : {"values"}, default "values"
-        How messages travel and records are kept.
+    fidelity : {"values", "bytes"}, default "values"
+        How messages travel and records are kept: as values, which is quick, or as the real frames and the real journal,
+        where links damage bytes, a crash tears the last write, and a bit may rot (:class:`Rot`). Worlds with processes
+        in Python run by values.
     membership : coterie.raft.Membership, optional
         With whom a Raft begins; all members as voters, if not said.
     trace_rows : int, default 256
@@ -1126,7 +1128,7 @@ class World(_coterie.SimWorld):
         faults: Faults | Swarm | Iterable[Fault] | None = None,
         clients: Clients | None = None,
         record: bool = False,
-        fidelity: Literal["values"] = "values",
+        fidelity: Literal["values", "bytes"] = "values",
         membership: Membership | None = None,
         trace_rows: int = 256,
         latency: tuple[float, float] | None = None,
@@ -1137,8 +1139,8 @@ class World(_coterie.SimWorld):
             raise ConfigError(f"factory is {factory!r}; it must be a function of an id")
         if isinstance(members, bool) or not isinstance(members, int) or not 1 <= members <= 1024:
             raise ConfigError(f"members is {members!r}; it must be an int from 1 to 1024")
-        if fidelity != "values":
-            raise ConfigError(f'fidelity is {fidelity!r}; from Python, worlds run by "values"')
+        if fidelity not in ("values", "bytes"):
+            raise ConfigError(f'fidelity is {fidelity!r}; it must be "values" or "bytes"')
         if clients is not None and not isinstance(clients, Clients):
             raise ConfigError(f"clients is {clients!r}; it must be a coterie.sim.Clients")
         if clients is not None and membership is not None:
@@ -1154,6 +1156,7 @@ class World(_coterie.SimWorld):
             faults=tuple(plan),
             clients=None if clients is None else clients._arguments(),
             record=bool(record),
+            through_bytes=fidelity == "bytes",
             trace_rows=trace_rows,
             membership=membership,
             settings={name: value for name, value in given.items() if value is not None},

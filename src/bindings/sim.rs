@@ -25,10 +25,14 @@ use crate::replica::{self, Replica};
 use crate::sim::standard::replicated::{Replicated, Scenario};
 use crate::sim::standard::{Keys, Orders};
 use crate::sim::{
-    ClientOperation, Clients, Failure, Fault, Filter, Kind, Plan, Settings, Statistics, Swarm, Trace, Verb,
-    World,
+    Bytes, ClientOperation, Clients, Failure, Fault, Filter, Kind, Plan, Settings, Statistics, Swarm, Trace,
+    Verb, World,
 };
 use crate::time::Instant;
+
+/// Why a request is refused in a world with clients.
+const NOT_OF_CLIENTS: &str =
+    "in a world with clients, they propose and read: ask for a Transfer, a Change or a Campaign";
 
 /// How many steps a world takes before it looks whether somebody pressed Ctrl-C: some 20 ms, natively.
 const SLICE: u32 = 20_000;
@@ -41,6 +45,9 @@ enum Kinds {
     Bare(Box<World<Raft, Keys, Watcher>>),
     /// A replicated key-value machine with clients, under all judges.
     Standard(Box<Replicated>),
+    /// The same two through frames and journals.
+    BareBytes(Box<World<Raft, Keys, Watcher, (), Bytes>>),
+    StandardBytes(Box<Replicated<Bytes>>),
     /// With processes in Python.
     Mixed(Box<World<Member, Beside, Watcher>>),
 }
@@ -50,6 +57,8 @@ macro_rules! each {
         match $kinds {
             Kinds::Bare($world) => $body,
             Kinds::Standard($world) => $body,
+            Kinds::BareBytes($world) => $body,
+            Kinds::StandardBytes($world) => $body,
             Kinds::Mixed($world) => $body,
         }
     };
@@ -103,6 +112,8 @@ impl Kinds {
         match self {
             Self::Bare(world) => world.machine(node),
             Self::Standard(world) => world.machine(node).map(Replica::raft),
+            Self::BareBytes(world) => world.machine(node),
+            Self::StandardBytes(world) => world.machine(node).map(Replica::raft),
             Self::Mixed(world) => match world.machine(node)? {
                 Member::Native(machine) => Some(machine),
                 Member::Python(_) | Member::Absent => None,
@@ -113,10 +124,11 @@ impl Kinds {
     fn leader(&self, members: u64) -> Option<NodeId> {
         match self {
             Self::Bare(world) => world.watch().leader(),
+            Self::BareBytes(world) => world.watch().leader(),
             Self::Mixed(world) => world.watch().leader(),
-            Self::Standard(world) => (1..=members)
+            Self::Standard(_) | Self::StandardBytes(_) => (1..=members)
                 .map(NodeId)
-                .filter_map(|node| world.machine(node).map(Replica::raft))
+                .filter_map(|node| self.native(node))
                 .filter(|machine| machine.role() == Role::Leader)
                 .max_by_key(|machine| machine.term())
                 .map(Raft::id),
@@ -125,8 +137,10 @@ impl Kinds {
 
     /// A quorum is whole from `at` on: clients expect progress.
     fn expect_progress(&mut self, at: Instant) {
-        if let Self::Standard(world) = self {
-            world.watch_mut().progress.expect_from(at);
+        match self {
+            Self::Standard(world) => world.watch_mut().progress.expect_from(at),
+            Self::StandardBytes(world) => world.watch_mut().progress.expect_from(at),
+            _ => {}
         }
     }
 }
@@ -151,7 +165,7 @@ type ClientArguments = (u64, f64, Vec<String>, u64, f64, (bool, bool));
 #[pymethods]
 impl SimWorld {
     #[new]
-    #[pyo3(signature = (factory, *, members, seed, faults, clients, record, trace_rows, membership, settings))]
+    #[pyo3(signature = (factory, *, members, seed, faults, clients, record, through_bytes, trace_rows, membership, settings))]
     #[expect(clippy::too_many_arguments, reason = "one for each setting, by name")]
     fn new(
         py: Python<'_>,
@@ -161,6 +175,7 @@ impl SimWorld {
         faults: &Bound<'_, PyAny>,
         clients: Option<ClientArguments>,
         record: bool,
+        through_bytes: bool,
         trace_rows: usize,
         membership: &Bound<'_, PyAny>,
         settings: &Bound<'_, PyDict>,
@@ -175,8 +190,15 @@ impl SimWorld {
             let first = first_members(py, &factory, members, &shared)?;
             let native = first.values().any(|member| matches!(member, Made::Native(_)));
             let kinds = match clients {
-                Some(arguments) => standard(world, &first, arguments)?,
-                None if first.values().all(|member| matches!(member, Made::Native(_))) => bare(world, &first),
+                Some(arguments) => standard(world, &first, arguments, through_bytes)?,
+                None if first.values().all(|member| matches!(member, Made::Native(_))) => {
+                    bare(world, &first, through_bytes)
+                }
+                None if through_bytes => {
+                    return Err(errors::ConfigError::new_err(
+                        "fidelity: processes in Python run by \"values\"; what they say is encoded as they say it",
+                    ));
+                }
                 None => mixed(world, first, &factory, &shared),
             };
             let mut kinds = kinds;
@@ -205,9 +227,11 @@ impl SimWorld {
         guard::shielded(|| {
             let now = self.with(py, |kinds| {
                 // Whether it has been long enough is asked only where somebody waits.
-                if let Kinds::Standard(world) = kinds {
-                    let _ = world.finish(|judge, now| judge.progress.check(now));
-                }
+                let _ = match kinds {
+                    Kinds::Standard(world) => world.finish(|judge, now| judge.progress.check(now)),
+                    Kinds::StandardBytes(world) => world.finish(|judge, now| judge.progress.check(now)),
+                    _ => Ok(()),
+                };
                 kinds.failure().map(|failure| (failure, rows(kinds.trace(), &Filter::default())))
             })?;
             self.raise(py, now)
@@ -274,10 +298,12 @@ impl SimWorld {
             let asked = self.with(py, |kinds| match (kinds, said) {
                 (Kinds::Mixed(world), said) => Ok(world.request(node, said)),
                 (Kinds::Bare(world), Said::Native(Asked(request))) => Ok(world.request(node, request)),
+                (Kinds::BareBytes(world), Said::Native(Asked(request))) => Ok(world.request(node, request)),
                 (Kinds::Standard(world), Said::Native(Asked(request))) => {
-                    of_replica(request).map(|request| world.request(node, request)).ok_or(
-                        "in a world with clients, they propose and read: ask for a Transfer, a Change or a Campaign",
-                    )
+                    of_replica(request).map(|request| world.request(node, request)).ok_or(NOT_OF_CLIENTS)
+                }
+                (Kinds::StandardBytes(world), Said::Native(Asked(request))) => {
+                    of_replica(request).map(|request| world.request(node, request)).ok_or(NOT_OF_CLIENTS)
                 }
                 (_, Said::Value(_)) => Err("this is no request to Raft: see coterie.raft.requests"),
             })?;
@@ -298,7 +324,9 @@ impl SimWorld {
             };
             let answer = self.with(py, |kinds| match kinds {
                 Kinds::Bare(world) => world.answer(id).map(native),
+                Kinds::BareBytes(world) => world.answer(id).map(native),
                 Kinds::Standard(world) => world.answer(id).map(|answer| native(&of_raft(answer))),
+                Kinds::StandardBytes(world) => world.answer(id).map(|answer| native(&of_raft(answer))),
                 Kinds::Mixed(world) => world.answer(id).cloned(),
             })?;
             answer.map(|answer| show_answer(py, &self.shared.classes, &answer)).transpose()
@@ -571,13 +599,21 @@ fn settings_of(first: &BTreeMap<NodeId, Made>) -> BTreeMap<NodeId, raft::Setting
     first.iter().filter_map(native).collect()
 }
 
-fn bare(world: Settings, first: &BTreeMap<NodeId, Made>) -> Kinds {
+fn bare(world: Settings, first: &BTreeMap<NodeId, Made>, through_bytes: bool) -> Kinds {
     let settings = settings_of(first);
     let factory = move |id: NodeId| machine(id, &settings[&id]);
+    if through_bytes {
+        return Kinds::BareBytes(Box::new(World::with(world, factory, Watcher::default(), ())));
+    }
     Kinds::Bare(Box::new(World::with(world, factory, Watcher::default(), ())))
 }
 
-fn standard(world: Settings, first: &BTreeMap<NodeId, Made>, arguments: ClientArguments) -> PyResult<Kinds> {
+fn standard(
+    world: Settings,
+    first: &BTreeMap<NodeId, Made>,
+    arguments: ClientArguments,
+    through_bytes: bool,
+) -> PyResult<Kinds> {
     let settings = settings_of(first);
     let one = settings.values().next().cloned();
     let alike = settings.len() == first.len() && settings.values().all(|other| Some(other) == one.as_ref());
@@ -601,7 +637,12 @@ fn standard(world: Settings, first: &BTreeMap<NodeId, Made>, arguments: ClientAr
         interval: Duration::from_secs(2),
     });
     let replica = replica::Settings { raft, ..replica::Settings::default() };
-    Ok(Kinds::Standard(Box::new(Scenario { world, replica, clients, orders }.build())))
+    let scenario = Scenario { world, replica, clients, orders };
+    Ok(if through_bytes {
+        Kinds::StandardBytes(Box::new(scenario.build_over()))
+    } else {
+        Kinds::Standard(Box::new(scenario.build()))
+    })
 }
 
 /// What an operator may ask of a replica.
@@ -665,7 +706,8 @@ fn bootstrap(kinds: &mut Kinds, members: u64, membership: &Membership) {
         match kinds {
             Kinds::Bare(world) => drop(world.request(node, request)),
             Kinds::Mixed(world) => drop(world.request(node, Said::Native(Asked(request)))),
-            Kinds::Standard(_) => {}
+            Kinds::BareBytes(world) => drop(world.request(node, request)),
+            Kinds::Standard(_) | Kinds::StandardBytes(_) => {}
         }
     }
 }

@@ -169,7 +169,8 @@ def test_a_settings_error_of_a_node_reaches_the_caller() -> None:
         (lambda: sim.World(lambda id: raft.Node(9), members=3), "with id 9"),
         (lambda: sim.World(lambda id: "no", members=3), "made a str"),  # type: ignore[arg-type,return-value]
         (lambda: sim.World(raft.Node, members=3, seed="7"), "seed"),  # type: ignore[arg-type]
-        (lambda: sim.World(raft.Node, members=3, fidelity="bytes"), "fidelity"),  # type: ignore[arg-type]
+        (lambda: sim.World(raft.Node, members=3, fidelity="bits"), "fidelity"),  # type: ignore[arg-type]
+        (lambda: sim.World(lambda _: sim.Process(), members=3, fidelity="bytes"), "fidelity"),
         (lambda: sim.World(lambda id: Counter(), members=3, clients=sim.Clients()), "raft.Node"),
         (lambda: sim.World(raft.Node, members=3, faults=["crash"]), "no fault"),  # type: ignore[list-item]
         (lambda: sim.World(raft.Node, members=3).run(seconds=-1), "seconds"),
@@ -889,3 +890,34 @@ def test_a_world_and_a_process_that_know_each_other_are_collected() -> None:
     process = build()
     gc.collect()
     assert process() is None
+
+
+@pytest.mark.parametrize("clients", [None, sim.Clients()])
+def test_through_bytes_frames_are_damaged_and_journals_are_real(clients: sim.Clients | None) -> None:
+    faults = [
+        sim.Corrupt(rate=0.1, start=0.5, length=5.0),
+        sim.Crash(node=1, start=2.0, length=0.5),
+        sim.Crash(node=2, start=3.0, length=0.5),
+    ]
+    digests = set()
+    for fidelity in ("bytes", "bytes", "values"):
+        world = sim.World(raft.Node, members=3, seed=11, clients=clients, faults=faults, fidelity=fidelity)
+        world.run(seconds=8)
+        world.check()
+        assert world.leader is not None
+        digests.add((fidelity, world.digest))
+    assert len(digests) == 2, "the same world twice through bytes, and once by values"
+
+
+def test_a_journal_that_rots_keeps_its_member_down() -> None:
+    faults = [sim.Rot(node=3, start=4.0), sim.Crash(node=3, start=5.0, length=0.2)]
+    downs = 0
+    for seed in range(10):
+        world = sim.World(
+            raft.Node, members=3, seed=seed, clients=sim.Clients(), faults=faults, fidelity="bytes"
+        )
+        world.run(seconds=8)
+        world.check()
+        downs += world.nodes[3] is None
+        assert world.leader is not None, "the other two go on"
+    assert downs > 0

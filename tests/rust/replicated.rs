@@ -13,7 +13,7 @@ use coterie::replica::{
 };
 use coterie::sim::standard::replicated::{self, Applies, LIMITS, Scenario};
 use coterie::sim::standard::{RaftInside, Told};
-use coterie::sim::{ClientOperation, Clients, Failure, Fingerprint, Host, Settings, replay};
+use coterie::sim::{ClientOperation, Clients, Failure, Fingerprint, Host, Settings, Values, replay};
 use coterie::time::Instant;
 use coterie::wire::{Decode, Encode, Malformed, VERSION};
 
@@ -98,13 +98,13 @@ fn with_trick(trick: Trick) -> impl FnMut(Scenario) -> Result<(), Failure> {
             trick,
             count: 0,
         };
-        replicated::finish(&mut scenario.build_with::<Disguise, Altered<NOT>>(make))
+        replicated::finish(&mut scenario.build_with::<Disguise, Altered<NOT>, Values>(make))
     }
 }
 
 fn with_host<H: Host<Replica> + Applies>(scenario: Scenario) -> Result<(), Failure> {
     let make = |id, settings| Replica::new(id, settings).expect("settings that work");
-    replicated::finish(&mut scenario.build_with::<Replica, H>(make))
+    replicated::finish(&mut scenario.build_with::<Replica, H, Values>(make))
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::super::clients::{ClientOperation, Clients};
 use super::super::faults::Kind;
 use super::super::host::Host;
+use super::super::medium::{Medium, Values};
 use super::super::settings::Settings;
 use super::super::trace::Fingerprint;
 use super::super::world::{Failure, World};
@@ -28,7 +29,7 @@ pub use callers::Callers;
 pub use judge::Judge;
 
 /// The world of a replicated key-value machine.
-pub type Replicated = World<Replica, Machine<KeyValue>, Judge, Callers>;
+pub type Replicated<M = Values> = World<Replica, Machine<KeyValue>, Judge, Callers, M>;
 
 /// What sessions may hold in these worlds: so few that those of clients who come back late have expired.
 pub const LIMITS: Limits = Limits { sessions_max: 8, results_max: 8192, result_bytes_max: 64 << 20 };
@@ -75,17 +76,27 @@ impl Scenario {
     ///
     /// When the settings cannot work.
     pub fn build(self) -> Replicated {
+        self.build_over()
+    }
+
+    /// The world itself, over a medium.
+    ///
+    /// # Panics
+    ///
+    /// When the settings cannot work.
+    pub fn build_over<M: Medium<Replica>>(self) -> Replicated<M> {
         self.build_with(|id, settings| Replica::new(id, settings).expect("settings that work"))
     }
 
     /// The same world, of other members: for tests that plant a bug in one.
-    pub fn build_with<P, H>(
+    pub fn build_with<P, H, M>(
         self,
         make: impl Fn(NodeId, replica::Settings) -> P + Send + 'static,
-    ) -> World<P, H, Judge, Callers>
+    ) -> World<P, H, Judge, Callers, M>
     where
         P: Replicates + Fingerprint,
         H: Host<P> + Applies,
+        M: Medium<P>,
     {
         let (seed, members) = (self.world.seed, self.world.members);
         let operator = self.orders.map(|orders| Operator::new(seed, members, orders));
@@ -116,10 +127,11 @@ pub fn run(seed: u64) -> Result<Replicated, Failure> {
 
 /// Runs a standard world from its beginning to its end, and judges what can be judged only there: that there was
 /// progress, and that nobody was left without an answer.
-pub fn finish<P, H>(world: &mut World<P, H, Judge, Callers>) -> Result<(), Failure>
+pub fn finish<P, H, M>(world: &mut World<P, H, Judge, Callers, M>) -> Result<(), Failure>
 where
     P: Replicates + Fingerprint,
     H: Host<P> + Applies,
+    M: Medium<P>,
 {
     world.run(HORIZON + EPILOGUE)?;
     world.finish(Judge::finish)
