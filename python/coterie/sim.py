@@ -29,7 +29,7 @@ from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeAlias, TypeVar, final
 
 from coterie import _coterie
-from coterie.exceptions import ConfigError, UnknownNodeError
+from coterie.exceptions import ConfigError, StoppedError, UnknownNodeError
 from coterie.protocol import Answer
 from coterie.raft import Membership, Node, Run
 
@@ -840,6 +840,7 @@ class Swarm:
         Faults
             As if written by hand.
         """
+        self._check_draw(members, seconds)
         faults: Iterable[Fault] = _coterie.sim_swarm(
             _seed(seed),
             members=members,
@@ -855,9 +856,25 @@ class Swarm:
         )
         return Faults(faults)
 
+    def _check_draw(self, members: int, seconds: float) -> None:
+        if isinstance(members, bool) or not isinstance(members, int) or not 1 <= members <= 1024:
+            raise ConfigError(f"members is {members!r}; it must be an int from 1 to 1024")
+        horizon = self._horizon(seconds)
+        if not (isfinite(horizon) and horizon >= 0 and isfinite(self.interval) and self.interval > 0):
+            raise ConfigError("a swarm needs a finite horizon, and an interval above 0")
+        if not 0 <= self.share <= 1:
+            raise ConfigError(f"share is {self.share!r}; it must be a number from 0 to 1")
+        if horizon / self.interval > _FAULTS_MAX:
+            raise ConfigError(
+                f"a horizon of {horizon} s and an interval of {self.interval} s give too many faults"
+            )
+
     def _horizon(self, seconds: float) -> float:
         return seconds * 5 / 6 if self.horizon is None else self.horizon
 
+
+# For each kind of fault: more than any run can use, and far less than memory.
+_FAULTS_MAX = 100_000
 
 _OPERATIONS = frozenset(
     {"put", "get", "lease_get", "stale_get", "compare_and_swap", "append", "delete", "session"}
@@ -910,8 +927,14 @@ class Clients:
             raise ConfigError(f"operations: there is no {min(unknown)!r}; there are {sorted(_OPERATIONS)}")
         if not _OPERATIONS & set(self.operations):
             raise ConfigError("operations: clients must do something, such as put or get")
-        if self.count < 1 or self.keys < 1 or not self.rate > 0 or not self.timeout > 0:
-            raise ConfigError("clients: count, rate, keys and timeout must be positive")
+        for name, most in (("count", 10_000), ("keys", 1 << 32)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+                raise ConfigError(f"{name} is {value!r}; it must be an int from 1 to {most}")
+        for name, most in (("rate", 1e6), ("timeout", 1e6)):
+            value = getattr(self, name)
+            if not (isinstance(value, float | int) and 0 < value <= most):
+                raise ConfigError(f"{name} is {value!r}; it must be a positive number up to {most:.0f}")
 
     def _arguments(self) -> tuple[int, float, list[str], int, float, tuple[bool, bool]]:
         does = set(self.operations)
@@ -1139,6 +1162,8 @@ class World(_coterie.SimWorld):
             raise ConfigError(f"factory is {factory!r}; it must be a function of an id")
         if isinstance(members, bool) or not isinstance(members, int) or not 1 <= members <= 1024:
             raise ConfigError(f"members is {members!r}; it must be an int from 1 to 1024")
+        if isinstance(trace_rows, bool) or not isinstance(trace_rows, int) or not 0 <= trace_rows <= 10**7:
+            raise ConfigError(f"trace_rows is {trace_rows!r}; it must be an int from 0 to 10,000,000")
         if fidelity not in ("values", "bytes"):
             raise ConfigError(f'fidelity is {fidelity!r}; it must be "values" or "bytes"')
         if clients is not None and not isinstance(clients, Clients):
@@ -1188,7 +1213,8 @@ class World(_coterie.SimWorld):
         seconds = _span(seconds)
         if faults is not None:
             self._swarms += 1
-            seed = _seed(self.seed + self._swarms)
+            # Far from the plans of neighbouring seeds.
+            seed = _seed(self.seed ^ self._swarms * 0x9E37_79B9_7F4A_7C15)
             plan = _plan(faults, seed, self.members, seconds, self.now, everybody=self._changes)
             # Keys of a later plan must not be those of an earlier one.
             self._inject(
@@ -1374,7 +1400,7 @@ class World(_coterie.SimWorld):
     def __repr__(self) -> str:
         try:
             return f"<World seed={self.seed} members={self.members} now={self.now:.6f} leader={self.leader}>"
-        except RuntimeError:  # pragma: no cover - it is being run
+        except StoppedError:  # it is being run
             return f"<World seed={self.seed} members={self.members}>"
 
 
@@ -1390,6 +1416,23 @@ def _span(seconds: float) -> float:
     return float(seconds)
 
 
+def _check_fault(fault: Fault, members: int) -> None:
+    rate = getattr(fault, "rate", 0.0)
+    if not (isinstance(rate, float | int) and 0 <= rate <= 1):
+        raise ConfigError(f"{fault!r}: a rate is a number from 0 to 1")
+    named: list[Any] = [getattr(fault, name) for name in ("node", "about") if hasattr(fault, name)]
+    for name in ("side", "senders", "receivers", "left", "right", "core"):
+        value = getattr(fault, name, ())
+        named.extend(value if isinstance(value, tuple | list) else [value])
+    on = getattr(fault, "on", None)
+    named.extend(
+        end for end in (getattr(on, "sender", None), getattr(on, "receiver", None)) if end is not None
+    )
+    for node in named:
+        if isinstance(node, int) and not 1 <= node <= members:
+            raise ConfigError(f"{fault!r}: there is no member {node}; they count from 1 to {members}")
+
+
 def _plan(
     faults: Faults | Swarm | Iterable[Fault] | None,
     seed: int,
@@ -1403,5 +1446,9 @@ def _plan(
         return Faults()
     if isinstance(faults, Swarm):
         return faults.draw(seed, members=members, seconds=seconds, start=start, everybody=everybody)
+    if isinstance(faults, Fault):
+        faults = [faults]
     plan = faults if isinstance(faults, Faults) else Faults(faults)
+    for fault in plan:
+        _check_fault(fault, members)
     return Faults(replace(fault, start=fault.start + start) for fault in plan)

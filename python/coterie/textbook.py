@@ -83,6 +83,8 @@ class Raft:
         self.nodes: list[Any] = list(nodes)
         if not self.nodes:
             raise ConfigError("a Raft needs nodes; the list is empty")
+        for node in self.nodes:
+            _check_role(node)
         ids = range(1, len(self.nodes) + 1)
         observers = [id for id, node in zip(ids, self.nodes, strict=True) if _role(node) in OBSERVERS]
         voters = [id for id in ids if id not in observers]
@@ -257,8 +259,12 @@ class Raft:
             _tell(node, "receive_vote", elected)
 
     def _id(self, node: Any) -> int:
+        # Nodes may be equal, or not know how to compare themselves.
         for place, known in enumerate(self.nodes, 1):
-            if known is node or known == node:
+            if known is node:
+                return place
+        for place, known in enumerate(self.nodes, 1):
+            if known == node:
                 return place
         raise UnknownNodeError(f"there is no node {node!r}", node=node)
 
@@ -309,12 +315,7 @@ def raft(nodes: Sequence[Any], value: Any = None, *, seed: int = 0) -> Any:
     >>> leader.role, sorted(node.role for node in nodes)
     ('leader', ['follower', 'follower', 'leader', 'observer'])
     """
-    for node in nodes:
-        role = _role(node)
-        if role not in VOTERS | OBSERVERS:
-            raise ConfigError(
-                f'{node!r} has the role {role!r}; there are "leader", "follower" and "observer"'
-            )
+    nodes = list(nodes)
     cluster = Raft(nodes, seed=seed)
     cluster.start()
     if value is not None:
@@ -324,6 +325,12 @@ def raft(nodes: Sequence[Any], value: Any = None, *, seed: int = 0) -> Any:
             node.role = "leader" if node is cluster.leader else "follower"
         _tell(node, "receive_log", cluster.log_of(node))
     return cluster.leader
+
+
+def _check_role(node: Any) -> None:
+    role = _role(node)
+    if role not in VOTERS | OBSERVERS:
+        raise ConfigError(f'{node!r} has the role {role!r}; there are "leader", "follower" and "observer"')
 
 
 def _role(node: Any) -> str:

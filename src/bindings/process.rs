@@ -204,7 +204,13 @@ impl Process {
                 let box_ = Bound::new(py, SimOutbox::of(Arc::clone(&self.shared.classes)))?;
                 let mut arguments = arguments(py, &self.shared.classes)?;
                 arguments.push(box_.clone().into_any().unbind());
-                self.object.bind(py).call_method1(verb, PyTuple::new(py, arguments)?)?;
+                let returned = self.object.bind(py).call_method1(verb, PyTuple::new(py, arguments)?)?;
+                if !returned.is_none() {
+                    let kind = returned.get_type().name()?;
+                    return Err(PyTypeError::new_err(format!(
+                        "{verb} returned a {kind}: what is wanted done goes through `out`, and verbs return None"
+                    )));
+                }
                 box_.get().close(py)
             };
             match emitted() {

@@ -229,6 +229,9 @@ impl What {
     }
 }
 
+/// Longer than any world lasts, and far from overflow.
+const FOR_EVER: u64 = 1 << 62;
+
 impl Trouble {
     /// Changes where the message goes; `None`: it is lost. Tells whether it may be overtaken.
     fn befall(&mut self, route: &mut Route, quantiles: &Quantiles, latency: Draw) -> Option<bool> {
@@ -243,7 +246,7 @@ impl Trouble {
                 return Some(true);
             }
             What::Corrupt(rate) if word < rate => route.damage = Some(mix(word)),
-            What::Slow(by) => route.after += by,
+            What::Slow(by) => route.after = route.after.saturating_add(by).min(FOR_EVER),
             _ => {}
         }
         Some(false)

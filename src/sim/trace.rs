@@ -270,7 +270,7 @@ pub struct Trace {
 impl Trace {
     pub(super) fn new(kept: usize, recording: bool) -> Self {
         Self {
-            rows: VecDeque::with_capacity(if recording { 0 } else { kept }),
+            rows: VecDeque::with_capacity(if recording { 0 } else { kept.min(1024) }),
             kept,
             recording,
             effects: recording,

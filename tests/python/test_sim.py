@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from math import inf, nan
@@ -178,7 +179,7 @@ def test_a_settings_error_of_a_node_reaches_the_caller() -> None:
         (lambda: sim.World(raft.Node, members=3).run(seconds=inf), "seconds"),
         (lambda: sim.Clients(operations=("fly",)), "fly"),  # type: ignore[arg-type]
         (lambda: sim.Clients(operations=("transfer",)), "put or get"),
-        (lambda: sim.Clients(count=0), "positive"),
+        (lambda: sim.Clients(count=0), "count is 0"),
     ],
 )
 def test_what_cannot_work_is_refused(build: Any, complaint: str) -> None:
@@ -921,3 +922,48 @@ def test_a_journal_that_rots_keeps_its_member_down() -> None:
         downs += world.nodes[3] is None
         assert world.leader is not None, "the other two go on"
     assert downs > 0
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: sim.World(raft.Node, members=3, trace_rows=2**63),
+        lambda: sim.Clients(count=10**9),
+        lambda: sim.Clients(timeout=float("inf")),
+        lambda: sim.Swarm().draw(1, members=0),
+        lambda: sim.Swarm(horizon=float("inf")).draw(1, members=3),
+        lambda: sim.Faults.swarm(interval=0).draw(1, members=3),
+        lambda: sim.Faults.swarm(interval=1e-9).draw(1, members=3),
+        lambda: sim.Swarm(share=float("nan")).draw(1, members=3),
+        lambda: sim.World(raft.Node, members=3).run(1e9, faults=sim.Faults.swarm()),
+        lambda: sim.World(raft.Node, members=3, faults=[sim.Crash(node=9)]),
+        lambda: sim.World(raft.Node, members=3, faults=[sim.Partition(side=(9,))]),
+        lambda: sim.World(raft.Node, members=3, faults=[sim.Drop(rate=2.0)]),
+        lambda: sim.World(raft.Node, members=3, faults=[sim.Drop(rate=0.5, on=sim.Links(sender=77))]),
+    ],
+)
+def test_what_would_exhaust_memory_or_do_nothing_is_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(coterie.ConfigError):
+        make()
+
+
+def test_one_fault_needs_no_list() -> None:
+    world = sim.World(raft.Node, members=3, faults=sim.Crash(node=1, start=0.5))
+    world.run(seconds=1)
+    assert world.nodes[1] is None
+
+
+def test_a_verb_that_returns_its_effects_is_told_where_they_go() -> None:
+    class Returns(sim.Process):
+        def start(self, now: float, random: sim.Random, records: list[object], out: sim.Outbox) -> list[str]:  # type: ignore[override]
+            return ["an effect"]
+
+    world = sim.World(lambda _: Returns(), members=1)
+    with pytest.raises(coterie.InvariantViolated, match="goes through `out`"):
+        world.run(seconds=1)
+
+
+def test_a_link_that_is_slower_than_time_delivers_nothing() -> None:
+    world = sim.World(raft.Node, members=3, faults=[sim.SlowLink(by=1e11)])
+    world.run(seconds=5)
+    assert world.leader is None

@@ -15,7 +15,7 @@ use super::super::settings::Settings;
 use super::super::trace::Fingerprint;
 use super::super::world::{Failure, World};
 use super::operator::{Operator, Orders};
-use super::{EPILOGUE, HORIZON, RaftInside, Told};
+use super::{EPILOGUE, HORIZON, PROGRESS_BOUND, RaftInside, Told};
 use crate::id::NodeId;
 use crate::protocol::Protocol;
 use crate::raft::{self, InvalidSetting, Position, Raft};
@@ -101,7 +101,10 @@ impl Scenario {
         let (seed, members) = (self.world.seed, self.world.members);
         let operator = self.orders.map(|orders| Operator::new(seed, members, orders));
         let callers = Callers::new(seed, members, self.clients.clone(), operator);
-        let judge = Judge::new(&self.clients, &self.world.faults, self.is_live());
+        // Elections, and clients who wait in vain, take their time.
+        let patience = (self.replica.raft.election_timeout * 20).max(self.clients.timeout * 12);
+        let bound = PROGRESS_BOUND.max(patience);
+        let judge = Judge::new(&self.clients, &self.world.faults, self.is_live(), bound);
         let settings = self.replica;
         World::with(self.world, move |id| make(id, settings.clone()), judge, callers)
     }

@@ -8,7 +8,6 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::super::super::clients::Clients;
 use super::super::super::faults::Plan;
 use super::super::super::host::{Host, Seen, Watch};
-use super::super::PROGRESS_BOUND;
 use super::super::raft::RaftJudge;
 use super::model::{self, CommandName, Effect, Model};
 use super::{Applies, Replicates, heals};
@@ -103,8 +102,8 @@ struct Member {
 }
 
 impl Judge {
-    pub(super) fn new(clients: &Clients, plan: &Plan, live: bool) -> Self {
-        let mut progress = Progress::new(PROGRESS_BOUND);
+    pub(super) fn new(clients: &Clients, plan: &Plan, live: bool, bound: Duration) -> Self {
+        let mut progress = Progress::new(bound);
         let (from, core) = heals(plan);
         if let Some(from) = from.filter(|_| live && clients.rate > 0.0 && clients.count > 0) {
             progress.expect_from(Instant::ZERO + from);
