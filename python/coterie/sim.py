@@ -931,10 +931,10 @@ class Clients:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
                 raise ConfigError(f"{name} is {value!r}; it must be an int from 1 to {most}")
-        for name, most in (("rate", 1e6), ("timeout", 1e6)):
-            value = getattr(self, name)
-            if not (isinstance(value, float | int) and 0 < value <= most):
-                raise ConfigError(f"{name} is {value!r}; it must be a positive number up to {most:.0f}")
+        for name in ("rate", "timeout"):
+            number = getattr(self, name)
+            if not (isinstance(number, float | int) and 0 < number <= 1e6):
+                raise ConfigError(f"{name} is {number!r}; it must be a positive number up to a million")
 
     def _arguments(self) -> tuple[int, float, list[str], int, float, tuple[bool, bool]]:
         does = set(self.operations)
