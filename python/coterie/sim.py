@@ -24,12 +24,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from itertools import zip_longest
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeAlias, TypeVar, final
 
 from coterie import _coterie
-from coterie.exceptions import ConfigError, StoppedError, UnknownNodeError
+from coterie.exceptions import ConfigError, InvariantViolated, StoppedError, UnknownNodeError
 from coterie.protocol import Answer
 from coterie.raft import Membership, Node, Run
 
@@ -68,6 +70,7 @@ __all__ = [
     "Swarm",
     "Trace",
     "World",
+    "replay",
 ]
 
 T = TypeVar("T")
@@ -1402,6 +1405,58 @@ class World(_coterie.SimWorld):
             return f"<World seed={self.seed} members={self.members} now={self.now:.6f} leader={self.leader}>"
         except StoppedError:  # it is being run
             return f"<World seed={self.seed} members={self.members}>"
+
+
+def replay(build: Callable[[], World], seconds: float) -> str:
+    """Run a world twice, and see that it is the same both times.
+
+    What a process draws from outside (a clock, ``random``, the order of a set of strings) makes worlds that nobody can
+    see again. A world that fails is run to its failure both times.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the world anew, with ``record=True`` so that a difference can be told in words.
+    seconds : float
+        How long each of them runs.
+
+    Returns
+    -------
+    str
+        The digest of both.
+
+    Raises
+    ------
+    InvariantViolated
+        The runs differ; ``step`` and the message name where they do first. ``trace`` is the second run's.
+
+    Examples
+    --------
+    >>> from coterie import raft, sim
+    >>> digest = sim.replay(lambda: sim.World(raft.Node, members=3, seed=7, record=True), seconds=5)
+    >>> len(digest)
+    16
+    """
+    runs = []
+    for _ in range(2):
+        world = build()
+        with suppress(InvariantViolated):
+            world.run(seconds)
+        runs.append(world)
+    one, two = runs
+    if one.digest == two.digest:
+        return one.digest
+    pairs = zip_longest(one.trace, two.trace)
+    first, second = next(((row, other) for row, other in pairs if row != other), (None, None))
+    there = second or first
+    raise InvariantViolated(
+        f"two runs of seed {two.seed} differ: first {first or 'nothing'}, then {second or 'nothing'}; something in them"
+        " is drawn from outside of the world",
+        seed=two.seed,
+        step=there.step if there else two.steps,
+        invariant="the same seed, the same world",
+        trace=two.trace,
+    )
 
 
 def _seed(seed: int) -> int:

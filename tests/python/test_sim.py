@@ -967,3 +967,23 @@ def test_a_link_that_is_slower_than_time_delivers_nothing() -> None:
     world = sim.World(raft.Node, members=3, faults=[sim.SlowLink(by=1e11)])
     world.run(seconds=5)
     assert world.leader is None
+
+
+def test_a_world_that_draws_from_outside_is_told_where() -> None:
+    drawn = iter(range(1000))
+
+    class Leaky(sim.Process):
+        def start(self, now: float, random: sim.Random, records: list[Any], out: sim.Outbox) -> None:
+            out.send(2, next(drawn))
+
+    with pytest.raises(coterie.InvariantViolated, match="differ") as caught:
+        sim.replay(lambda: sim.World(lambda _: Leaky(), members=2, seed=5, record=True), seconds=1)
+    assert caught.value.seed == 5
+    assert caught.value.invariant == "the same seed, the same world"
+
+
+def test_a_world_of_seeds_alone_replays_whatever_breaks() -> None:
+    def build() -> sim.World:
+        return sim.World(raft.Node, members=3, seed=3, record=True, faults=sim.Faults.swarm())
+
+    assert sim.replay(build, seconds=10) == sim.replay(build, seconds=10)
