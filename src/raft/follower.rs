@@ -46,6 +46,7 @@ impl Raft {
         if asks {
             let so_far = self.acknowledge.map_or(0, |(so_far, _)| so_far);
             self.acknowledge = Some((so_far.max(end), joined));
+            #[cfg(feature = "mutants")]
             if mutant!(self, DuplicateAppendAcknowledgedEarly) {
                 self.acknowledge_early(from, out);
             }
@@ -53,6 +54,7 @@ impl Raft {
     }
 
     /// A mutant's: what brings nothing new seems to need no disk.
+    #[cfg(feature = "mutants")]
     fn acknowledge_early(&mut self, from: NodeId, out: &mut Outbox<Self>) {
         let last_is_new = out
             .as_slice()
