@@ -44,8 +44,10 @@ pub struct Shrunk {
 /// Shrinks a run that fails `length` after its beginning under `plan`. `trial` runs a plan for at most a time.
 /// `None`: the run does not fail when it is run again, so whatever fails it is not in it.
 pub fn shrink(plan: &Plan, length: Duration, trial: impl FnMut(&Plan, Duration) -> Trial) -> Option<Shrunk> {
+    let original = keyed(plan);
     let mut shrinker = Shrinker {
-        plan: keyed(plan),
+        plan: original.clone(),
+        original,
         length,
         trial,
         trials: 0,
@@ -62,6 +64,7 @@ pub fn shrink(plan: &Plan, length: Duration, trial: impl FnMut(&Plan, Duration) 
 }
 
 struct Shrinker<T> {
+    original: Plan,
     plan: Plan,
     length: Duration,
     trial: T,
@@ -74,8 +77,12 @@ struct Shrinker<T> {
 
 /// Below so many faults each of them is looked at closely.
 const FEW: usize = 24;
-/// How often faults are drawn together at random, when nothing else makes the run shorter.
-const SHUFFLES: u32 = 48;
+/// No run needs to be shorter.
+const AT_ONCE: Duration = Duration::from_millis(2);
+/// How often dice are thrown in a pass that throws them.
+const THROWS: u32 = 96;
+/// How many faults are drawn where more may do what few do not.
+const DRAWN: u64 = 8;
 
 impl<T: FnMut(&Plan, Duration) -> Trial> Shrinker<T> {
     fn run(&mut self) {
@@ -85,6 +92,7 @@ impl<T: FnMut(&Plan, Duration) -> Trial> Shrinker<T> {
             self.delete();
             self.bisect();
             self.close_gaps();
+            self.thin();
             self.delete();
             if self.plan.faults.len() <= FEW {
                 self.shuffle();
@@ -96,13 +104,14 @@ impl<T: FnMut(&Plan, Duration) -> Trial> Shrinker<T> {
                 break;
             }
         }
-        self.round();
         self.rename();
+        self.round();
     }
 
     /// Whether this plan fails in the same way within this time; then it is what is shrunk from now on.
     fn keeps(&mut self, plan: Plan, within: Duration) -> bool {
-        if self.stopped || !self.tried.insert(of_debug(&(&plan, within))) {
+        let digest = of_debug(&(&plan, within));
+        if self.stopped || self.tried.contains(&digest) {
             return false;
         }
         self.trials += 1;
@@ -111,7 +120,10 @@ impl<T: FnMut(&Plan, Duration) -> Trial> Shrinker<T> {
                 (self.plan, self.length) = (plan, length.min(within));
                 true
             }
-            Trial::Different => false,
+            Trial::Different => {
+                self.tried.insert(digest);
+                false
+            }
             Trial::Stop => {
                 self.stopped = true;
                 false
@@ -157,7 +169,7 @@ impl<T: FnMut(&Plan, Duration) -> Trial> Shrinker<T> {
     /// Brings everything forward at once: the run takes a part of its time.
     fn bisect(&mut self) {
         for eighths in [1, 2, 3, 4, 5, 6, 7] {
-            if self.stopped {
+            if self.stopped || self.length < AT_ONCE {
                 return;
             }
             let mut plan = self.plan.clone();
@@ -195,20 +207,50 @@ impl<T: FnMut(&Plan, Duration) -> Trial> Shrinker<T> {
         self.tries(plan)
     }
 
+    /// Leaves out many faults at random: where each of them moves the unlucky moment a little, none can be taken away
+    /// alone, but half of them may do for another such moment.
+    fn thin(&mut self) {
+        for throw in 0..THROWS {
+            if self.stopped || self.plan.faults.len() <= FEW {
+                return;
+            }
+            let kept = if throw % 2 == 0 { 2 } else { 3 };
+            let mut plan = self.plan.clone();
+            plan.faults.retain(|_| self.random.below(4) < kept);
+            self.tries(plan);
+        }
+    }
+
     /// Throws the dice again: most failures need what breaks, and a moment that is unlucky; another such moment may
     /// come sooner. Each throw must fail in three quarters of the time.
     fn shuffle(&mut self) {
-        for _ in 0..SHUFFLES {
-            if self.stopped || self.plan.faults.is_empty() {
+        for throw in 0..THROWS {
+            if self.stopped || self.length < AT_ONCE {
                 return;
             }
-            let within = self.length / 4 * 3;
             let mut plan = self.plan.clone();
+            // More of the same makes the moment more likely, and so may something else that broke; what is not needed
+            // of it is taken away afterwards.
+            match throw % 4 {
+                1 => plan.faults = self.draw(&plan.faults),
+                3 => plan.faults = self.draw(&self.original.faults.clone()),
+                _ => {}
+            }
+            let within = self.length / 4 * 3;
             for fault in &mut plan.faults {
                 fault.start = Instant::from_nanos(self.random.below(nanos(within).max(1)));
             }
             self.keeps(plan, within);
         }
+    }
+
+    /// Some of these, again and again.
+    fn draw(&mut self, from: &[Fault]) -> Vec<Fault> {
+        if from.is_empty() {
+            return Vec::new();
+        }
+        let one = |key| Fault { key, ..from[self.random.below(from.len() as u64) as usize].clone() };
+        (1..=DRAWN).map(one).collect()
     }
 
     /// Lets faults end sooner.

@@ -12,6 +12,7 @@ mod raft;
 mod replica;
 mod replicated;
 mod ring;
+mod shrink;
 mod sim;
 mod thesis;
 mod wal;
