@@ -16,6 +16,7 @@ mod guard;
 mod process;
 mod raft;
 mod ring;
+mod shrink;
 mod sim;
 mod values;
 mod watcher;
@@ -34,6 +35,8 @@ mod _coterie {
     use super::raft::{RaftNode, raft_begin, raft_line};
     #[pymodule_export]
     use super::ring::PyRing;
+    #[pymodule_export]
+    use super::shrink::sim_shrink;
     #[pymodule_export]
     use super::sim::{SimWorld, sim_swarm};
     #[pymodule_export]
