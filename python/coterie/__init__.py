@@ -4,6 +4,7 @@
 - `coterie.balance`: requests to backends.
 - `coterie.raft`: consensus, as a machine that can be driven by hand; `coterie.protocol`: the shape of such machines.
 - `coterie.sim`: deterministic worlds in which protocols, ours and yours, meet failures.
+- `coterie.testing`: those worlds as pytest tests, whose failures shrink and explain themselves.
 - `coterie.textbook`: the classes of the articles that Coterie grew from, on real protocols.
 - `CoterieError` and the rest of the family: what can go wrong.
 """
@@ -13,7 +14,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from coterie._coterie import version as _version
 from coterie.exceptions import (
     ConfigError,
     CoterieError,
@@ -27,7 +27,6 @@ from coterie.exceptions import (
     UnknownNodeError,
     UnknownOutcomeError,
 )
-from coterie.ring import ConsistentHash
 
 if TYPE_CHECKING:
     from coterie import (
@@ -36,8 +35,12 @@ if TYPE_CHECKING:
         raft as raft,
         ring as ring,
         sim as sim,
+        testing as testing,
         textbook as textbook,
     )
+    from coterie.ring import ConsistentHash
+
+    __version__: str
 
 __all__ = [
     "ConfigError",
@@ -54,17 +57,23 @@ __all__ = [
     "UnknownOutcomeError",
 ]
 
-# From the compiled module: reading the package's metadata would cost milliseconds at each import.
-__version__ = _version()
-
-_MODULES = ("balance", "protocol", "raft", "ring", "sim", "textbook")
+_MODULES = ("balance", "protocol", "raft", "ring", "sim", "testing", "textbook")
 
 
 def __getattr__(name: str) -> Any:
-    # A module is loaded when somebody first names it, so that `import coterie` costs little however much there is.
+    # What is compiled is loaded when somebody first names it: `import coterie` costs little however much there is, and
+    # pytest, which imports the plugin of every package at every start, loads nothing of ours for who does not use it.
     if name in _MODULES:
         return import_module(f"coterie.{name}")
-    raise AttributeError(f"module 'coterie' has no attribute {name!r}")
+    if name == "ConsistentHash":
+        found: Any = import_module("coterie.ring").ConsistentHash
+    elif name == "__version__":
+        # From the compiled module: reading the package's metadata would cost milliseconds.
+        found = import_module("coterie._coterie").version()
+    else:
+        raise AttributeError(f"module 'coterie' has no attribute {name!r}")
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

@@ -6,7 +6,7 @@ from _typeshed import Incomplete, SupportsGetItem
 from typing import Any, Self, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Balancer", "Lease", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "provoke_panic", "raft_begin", "raft_line", "sim_swarm", "version"]
+__all__ = ["Balancer", "Lease", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "provoke_panic", "raft_begin", "raft_line", "sim_shrink", "sim_swarm", "version"]
 
 @disjoint_base
 class Balancer:
@@ -688,6 +688,12 @@ def raft_begin(membership: Any, changes: Any) -> Any:
 def raft_line(kind: str, word: Any) -> str:
     """
     The one-line form of a word of Raft, the same as in Rust. `kind` says which family it belongs to.
+    """
+
+def sim_shrink(faults: Any, seconds: float, trial: Any) -> tuple[Any, float, int, bool] | None:
+    """
+    Makes a failing plan smaller. `trial(faults, seconds)` runs one for at most so long and gives the time of the same
+    failure, or None; with `StopIteration` it ends the search. None when the plan itself does not fail again.
     """
 
 def sim_swarm(seed: int, *, members: int, start: float, horizon: float, heals: bool, share: float, interval: float, length: float, drift_ppm_max: int, jump_max: float, everybody: bool) -> Any:

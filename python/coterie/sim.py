@@ -31,6 +31,7 @@ from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeAlias, TypeVar, final
 
 from coterie import _coterie
+from coterie._shrink import Shrunk, kind_of, seconds_above, smallest, source
 from coterie.exceptions import ConfigError, InvariantViolated, StoppedError, UnknownNodeError
 from coterie.protocol import Answer
 from coterie.raft import Membership, Node, Run
@@ -64,6 +65,7 @@ __all__ = [
     "Reorder",
     "Rot",
     "Row",
+    "Shrunk",
     "SlowDisk",
     "SlowLink",
     "StalledDisk",
@@ -1084,6 +1086,22 @@ class Trace(Sequence[Row]):
         return f"<Trace of {len(self)} rows>"
 
 
+@dataclass(slots=True)
+class _Invariant:
+    """Something that must always be so, and when it is looked at next."""
+
+    name: str
+    holds: Callable[[World], object]
+    every: float
+    begins: float
+    looks: int = 0
+
+    @property
+    def due(self) -> float:
+        # Whole nanoseconds, as the world's own times are: who looks again looks at the same moments.
+        return round(self.begins + (self.looks + 1) * self.every, 9)
+
+
 class World(_coterie.SimWorld):
     """Simulated processes, watched.
 
@@ -1189,12 +1207,39 @@ class World(_coterie.SimWorld):
             membership=membership,
             settings={name: value for name, value in given.items() if value is not None},
         )
+        world._factory = factory
+        world._planned = plan
+        world._made = {
+            "members": members,
+            "seed": seed,
+            "clients": clients,
+            "fidelity": fidelity,
+            "membership": membership,
+            "trace_rows": trace_rows,
+            "latency": latency,
+            "sync": sync,
+            "skew": skew,
+        }
+        world._calls = []
+        world._invariants = []
+        world._until = inf
+        world._violated = None
         world._changes = changes
         world._swarms = 0
         if isinstance(faults, Swarm) and faults.heals:
             world._expect_progress(faults._horizon(60.0))
         return world
 
+    _factory: Callable[[int], Node | Process]
+    # What was to break from the beginning.
+    _planned: Faults
+    _made: dict[str, Any]
+    # What was done by hand and is no fault: when, and which method with what.
+    _calls: list[tuple[float, str, tuple[Any, ...]]]
+    _invariants: list[_Invariant]
+    # Where time ends, for whoever runs the world again to see less of it.
+    _until: float
+    _violated: InvariantViolated | None
     _changes: bool
     _swarms: int
 
@@ -1213,6 +1258,7 @@ class World(_coterie.SimWorld):
         InvariantViolated
             Something happened that must never happen, or a process raised; the world stays where it was.
         """
+        __tracebackhide__ = True
         seconds = _span(seconds)
         if faults is not None:
             self._swarms += 1
@@ -1225,7 +1271,7 @@ class World(_coterie.SimWorld):
             )
             if isinstance(faults, Swarm) and faults.heals:
                 self._expect_progress(self.now + faults._horizon(seconds))
-        self._run(self.now + seconds)
+        self._advance(self.now + seconds)
 
     def run_until(self, predicate: Callable[[World], object], seconds: float, *, every: float = 0.01) -> bool:
         """Let time pass until something is so.
@@ -1251,12 +1297,77 @@ class World(_coterie.SimWorld):
         """
         if not every > 0:
             raise ConfigError(f"every is {every!r}; it must be a positive number of seconds")
-        end = self.now + _span(seconds)
+        __tracebackhide__ = True
+        end = min(self.now + _span(seconds), self._until)
         while not predicate(self):
             if self.now >= end:
                 return False
-            self._run(min(self.now + every, end))
+            self._advance(min(self.now + every, end))
         return True
+
+    def _advance(self, end: float) -> None:
+        __tracebackhide__ = True  # pytest shows the line of the test
+        end = min(end, self._until)
+        if self._violated is not None:
+            raise self._violated
+        while self._invariants:
+            following = min(self._invariants, key=lambda invariant: invariant.due)
+            if following.due > end:
+                break
+            if following.due > self.now:
+                self._run(following.due)
+            following.looks += 1
+            self._look(following)
+        if end > self.now:
+            self._run(end)
+
+    def _look(self, invariant: _Invariant) -> None:
+        __tracebackhide__ = True
+        cause: Exception | None = None
+        try:
+            if invariant.holds(self):
+                return
+            detail = "does not hold"
+        except Exception as error:  # noqa: BLE001 - what it raises is why it does not hold
+            cause, detail = error, f"{type(error).__name__}: {error}"
+        self._violated = InvariantViolated(
+            f"seed {self.seed}, step {self.steps}, {self.now:.6f} s: {invariant.name}: {detail}",
+            seed=self.seed,
+            step=self.steps,
+            invariant=invariant.name,
+            trace=self.trace,
+        )
+        raise self._violated from cause
+
+    def invariant(self, name: str, holds: Callable[[World], object], *, every: float = 0.1) -> None:
+        """Declare what must always be so; from now on it is looked at while time passes.
+
+        Parameters
+        ----------
+        name : str
+            What it is called when it does not hold.
+        holds : callable
+            Is handed the world; whatever is not true, or is raised, is a violation.
+        every : float, default 0.1
+            Seconds between two looks.
+
+        Raises
+        ------
+        ConfigError
+            ``every`` is no positive number of seconds.
+
+        Examples
+        --------
+        >>> from coterie import raft, sim
+        >>> world = sim.World(raft.Node, members=3, seed=7)
+        >>> world.invariant("there is no leader", lambda world: world.leader is None)
+        >>> world.run(5)
+        Traceback (most recent call last):
+        coterie.exceptions.InvariantViolated: seed 7, step ..., ... s: there is no leader: does not hold
+        """
+        if not (isinstance(every, float | int) and every > 0 and isfinite(every)):
+            raise ConfigError(f"every is {every!r}; it must be a positive number of seconds")
+        self._invariants.append(_Invariant(name, holds, every, self.now))
 
     def check(self) -> None:
         """Raise what was violated so far; with clients, also when nothing was written for too long after a heal.
@@ -1266,23 +1377,147 @@ class World(_coterie.SimWorld):
         InvariantViolated
             With ``seed``, ``step``, ``invariant`` and ``trace``.
         """
+        if self._violated is not None:
+            raise self._violated
         self._check()
+
+    def shrink(self, *, timeout: float = 30.0) -> Shrunk:
+        """Make the failure of this world smaller: fewer faults and a shorter time, while it stays the same failure.
+
+        The world is built and run again, many times, with plans that have less in them; what was done to it by hand
+        (crashes, requests, invariants) is done again at the same moments. The randomness of each fault is its own, so
+        that taking one away shifts nothing of the others.
+
+        Parameters
+        ----------
+        timeout : float, default 30.0
+            After so many seconds the smallest run so far must do.
+
+        Returns
+        -------
+        Shrunk
+            The smallest run, with one line of Python that shows it again.
+
+        Raises
+        ------
+        ConfigError
+            Nothing has failed, or it does not fail again: then something is drawn from outside of the world, and
+            :func:`replay` finds out where.
+
+        References
+        ----------
+        D. R. MacIver and A. F. Donaldson, "Test-case reduction via test-case generation", ECOOP 2020.
+
+        Examples
+        --------
+        >>> import coterie
+        >>> from coterie import raft, sim
+        >>> world = sim.World(raft.Node, members=3, seed=7, faults=sim.Faults.swarm(share=1.0))
+        >>> world.invariant("nobody is down", lambda world: all(world.nodes.values()))
+        >>> try:
+        ...     world.run(60)
+        ... except coterie.InvariantViolated:
+        ...     smallest = world.shrink()
+        >>> [type(fault).__name__ for fault in smallest.faults]
+        ['Crash']
+        >>> smallest.failure.invariant
+        'nobody is down'
+        """
+        failure = self._failure()
+        if failure is None:
+            raise ConfigError("nothing has failed in this world, so there is nothing to shrink")
+
+        def attempt(faults: Faults, seconds: float) -> tuple[World, BaseException | None]:
+            world = self._again(faults, record=False)
+            return world, world._relive(self._calls, seconds)
+
+        found = smallest(attempt, self.faults, self.now, kind_of(failure), timeout)
+        if found is None:
+            raise ConfigError(
+                "the failure does not come again: something in it is drawn from outside of the world; see"
+                " coterie.sim.replay"
+            )
+        world = self._again(found.faults, record=True)
+        again = world._relive(self._calls, found.seconds)
+        line = self._line(found.faults, found.seconds)
+        return Shrunk(
+            found.faults, found.seconds, again or failure, world, found.trials, found.exhausted, line
+        )
+
+    def _failure(self) -> InvariantViolated | None:
+        try:
+            self.check()
+        except InvariantViolated as failure:
+            return failure
+        return None
+
+    def _again(self, faults: Faults, *, record: bool) -> World:
+        world = World(self._factory, **self._made, faults=faults, record=record)
+        for invariant in self._invariants:
+            world._invariants.append(replace(invariant, looks=0))
+        return world
+
+    def _relive(
+        self, calls: Iterable[tuple[float, str, tuple[Any, ...]]], seconds: float
+    ) -> InvariantViolated | None:
+        """Do again what was done by hand, for so long."""
+        try:
+            for at, method, arguments in calls:
+                if at > seconds:
+                    break
+                self._advance(at)
+                getattr(self, method)(*arguments)
+            self._advance(seconds)
+            self.check()
+        except InvariantViolated as failure:
+            return failure
+        return None
+
+    def _line(self, faults: Faults, seconds: float) -> str:
+        """One line of Python that shows this world again, after ``from coterie import raft, sim``."""
+        defaults = {"fidelity": "values", "trace_rows": 256, "seed": 0}
+        settings = {
+            name: value
+            for name, value in self._made.items()
+            if value is not None and value != defaults.get(name)
+        }
+        given = [f"{name}={source(value)}" for name, value in settings.items()]
+        build = f"sim.World({', '.join([source(self._factory), *given, f'faults={source(faults)}'])})"
+        end = seconds_above(seconds)
+        steps = []
+        for invariant in self._invariants:
+            holds = source(invariant.holds)
+            shown = "holds" if holds == "factory" else holds
+            steps.append(f"world.invariant({invariant.name!r}, {shown}, every={invariant.every!r})")
+        for at, method, arguments in self._calls:
+            if at <= seconds:
+                wait = [f"world.run({at!r} - world.now)"] if at > 0 else []
+                steps += [*wait, f"world.{method}({', '.join(map(source, arguments))})"]
+        if not steps:
+            return f"{build}.run({end!r})"
+        steps.append(f"world.run({end!r} - world.now)")
+        return "; ".join([f"world = {build}", *steps])
 
     def crash(self, node: int) -> None:
         """Crash a process now: records that were not durable may be lost, and so are the promises behind them."""
-        self._act("crash", self._known(node))
+        self._does("crash", node)
 
     def restart(self, node: int) -> None:
         """Start a process again, from its journal."""
-        self._act("restart", self._known(node))
+        self._does("restart", node)
 
     def pause(self, node: int) -> None:
         """Let a process stand still; what arrives waits."""
-        self._act("pause", self._known(node))
+        self._does("pause", node)
 
     def resume(self, node: int) -> None:
         """End a pause."""
-        self._act("resume", self._known(node))
+        self._does("resume", node)
+
+    def _does(self, verb: str, node: int) -> None:
+        node = self._known(node)
+        self._calls.append((self.now, verb, (node,)))
+        self._act(verb, node)
 
     def partition(self, side: Iterable[int], other: Iterable[int] | None = None) -> None:
         """Separate processes until :meth:`heal`.
@@ -1316,7 +1551,10 @@ class World(_coterie.SimWorld):
         int
             Its number, for :meth:`answer`.
         """
-        return self._request(self._known(node), request)
+        node = self._known(node)
+        asked = self._request(node, request)
+        self._calls.append((self.now, "request", (node, request)))
+        return asked
 
     def answer(self, id: int) -> Answer | None:
         """The answer to a request, or None while there is none.

@@ -284,8 +284,10 @@ impl<T: FnMut(&Plan, Duration) -> Trial> Shrinker<T> {
         const STEPS: [u64; 4] = [1_000_000_000, 100_000_000, 10_000_000, 1_000_000];
         for place in 0..self.plan.faults.len() {
             for step in STEPS {
-                let start = self.plan.faults[place].start.as_nanos() / step * step;
-                if self.changes(place, |fault| fault.start = Instant::from_nanos(start)) {
+                let start = self.plan.faults[place].start.as_nanos();
+                let (below, above) = (start / step * step, start.div_ceil(step) * step);
+                let mut at = |start| self.changes(place, |fault| fault.start = Instant::from_nanos(start));
+                if at(below) || at(above) {
                     break;
                 }
             }

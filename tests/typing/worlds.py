@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, assert_type
 
 import coterie
+import coterie.testing
 from coterie import protocol, raft, sim, textbook
 from coterie.raft import answers, messages, requests
 
@@ -57,6 +59,22 @@ for row in world.trace.filter(node=1, verb="send"):
 assert_type(sim.Faults.swarm().draw(7, members=5), sim.Faults)
 assert_type(sim.Clients(operations={"put"}), sim.Clients)
 assert_type(answers.Committed(raft.Position(1, 2)).last.index, int)
+
+world.invariant("somebody is up", lambda world: any(world.nodes.values()), every=0.5)
+shrunk = world.shrink(timeout=1.0)
+assert_type(shrunk, sim.Shrunk)
+assert_type(shrunk.faults, sim.Faults)
+assert_type(shrunk.line, str)
+
+
+@coterie.testing.worlds(Echo, seeds=range(5), members=2, faults=[sim.Drop(rate=0.1)], skew=0.0)
+def test_echo(world: sim.World, tmp_path: Path) -> None:
+    """A test with a world and a fixture."""
+    world.run(1)
+
+
+coterie.testing.replay(test_echo, seed=3, faults=[], seconds=0.5)
+coterie.testing.replay("tests/test_echo.py::test_echo", seed=3)
 
 try:
     world.check()
