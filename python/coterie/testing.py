@@ -206,7 +206,7 @@ def _of_id(factory: Callable[..., Any]) -> Callable[[int], Any]:
 
         @functools.wraps(factory, updated=())
         def make(_id: int) -> Any:
-            return factory()  # type: ignore[call-arg]
+            return factory()
 
         return make
     except ValueError:  # a compiled class does not say what it takes
