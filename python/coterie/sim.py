@@ -31,7 +31,7 @@ from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeAlias, TypeVar, final
 
 from coterie import _coterie
-from coterie._shrink import Shrunk, kind_of, seconds_above, smallest, source
+from coterie._shrink import Shrunk, TimeIsUp, kind_of, seconds_above, smallest, source
 from coterie.exceptions import ConfigError, InvariantViolated, StoppedError, UnknownNodeError
 from coterie.protocol import Answer
 from coterie.raft import Membership, Node, Run
@@ -1086,6 +1086,10 @@ class Trace(Sequence[Row]):
         return f"<Trace of {len(self)} rows>"
 
 
+# How often a test may let time pass after its end, while a failure is shrunk: more than a loop that counts does.
+_WAITS_MAX = 10_000
+
+
 @dataclass(slots=True)
 class _Invariant:
     """Something that must always be so, and when it is looked at next."""
@@ -1222,7 +1226,8 @@ class World(_coterie.SimWorld):
         }
         world._calls = []
         world._invariants = []
-        world._until = inf
+        world._end = world._until = inf
+        world._waits = 0
         world._violated = None
         world._changes = changes
         world._swarms = 0
@@ -1237,8 +1242,11 @@ class World(_coterie.SimWorld):
     # What was done by hand and is no fault: when, and which method with what.
     _calls: list[tuple[float, str, tuple[Any, ...]]]
     _invariants: list[_Invariant]
-    # Where time ends, for whoever runs the world again to see less of it.
+    # Where a test is meant to let time end, and where it does end while a failure is shrunk.
+    _end: float
     _until: float
+    # How often somebody has waited where time stands still.
+    _waits: int
     _violated: InvariantViolated | None
     _changes: bool
     _swarms: int
@@ -1298,15 +1306,20 @@ class World(_coterie.SimWorld):
         if not every > 0:
             raise ConfigError(f"every is {every!r}; it must be a positive number of seconds")
         __tracebackhide__ = True
-        end = min(self.now + _span(seconds), self._until)
+        end = self.now + _span(seconds)
         while not predicate(self):
-            if self.now >= end:
+            if self.now >= min(end, self._until):
                 return False
             self._advance(min(self.now + every, end))
         return True
 
     def _advance(self, end: float) -> None:
         __tracebackhide__ = True  # pytest shows the line of the test
+        if end > self.now >= self._until:
+            # Time stands still, and most tests come to their end all the same; some wait for it to pass.
+            self._waits += 1
+            if self._waits > _WAITS_MAX:
+                raise TimeIsUp
         end = min(end, self._until)
         if self._violated is not None:
             raise self._violated
@@ -1604,6 +1617,14 @@ class World(_coterie.SimWorld):
     def now(self) -> float:
         """The world's time: seconds since its beginning."""
         return self._now
+
+    @property
+    def end(self) -> float:
+        """When a test of :func:`coterie.testing.worlds` should let time end, in seconds; otherwise inf.
+
+        A test that runs its world piece by piece looks at this, so that a failure can be shrunk to a shorter time.
+        """
+        return min(self._end, self._until)
 
     @property
     def steps(self) -> int:

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 
 from coterie import _options
-from coterie._shrink import kind_of, seconds_above, smallest, source
+from coterie._shrink import TimeIsUp, kind_of, seconds_above, smallest, source
 from coterie.exceptions import ConfigError
 from coterie.raft import Node
 from coterie.sim import Fault, Faults, Process, Swarm, World
@@ -93,7 +93,8 @@ def worlds(
     Notes
     -----
     The test may be run again many times while a failure shrinks, so what it changes outside of the world should not
-    matter. Its fixtures are set up once for all worlds.
+    matter. Its fixtures are set up once for all worlds. A test that lets time pass piece by piece should ask
+    :attr:`coterie.sim.World.end` when to stop: then its failures shrink to shorter runs, too.
 
     Examples
     --------
@@ -251,12 +252,14 @@ class _Test:
         if faults is not None:
             settings["faults"] = faults
         world = World(self.factory, seed=seed, record=record, **settings)
-        world._until = until
+        world._end, world._until = self.seconds, until
         try:
             self.body(world=world)
             if world.now == 0:
                 world.run(self.seconds)
             world.check()
+        except TimeIsUp:
+            return world, None
         except Exception as error:  # noqa: BLE001 - whatever a test raises is its failure
             return world, error
         except BaseException as error:
@@ -334,8 +337,8 @@ class _Story:
             (folder / "replay.py").write_text(script, encoding="utf-8")
             (folder / "trace.jsonl").write_text(self.world.trace.to_json(), encoding="utf-8")
             # PLOT self.world.plot().save(folder / "picture.svg")
-        except OSError as error:
-            return [f"nothing could be saved: {error}"]
+        except Exception as error:  # noqa: BLE001 - whatever it is, the failure itself must be told
+            return [f"not all could be saved: {type(error).__name__}: {error}"]
         _options.current.saved.append(folder)
         return [f"saved: {_shown(folder)}"]
 

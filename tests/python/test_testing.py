@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -248,3 +249,37 @@ def test_wrong_settings_are_refused_before_any_world_is_made() -> None:
         coterie.testing.worlds(seeds=0)
     with pytest.raises(coterie.ConfigError, match="parameter `world`"):
         coterie.testing.worlds(seeds=1)(lambda: None)
+
+
+def test_a_test_that_runs_its_world_in_pieces_shrinks_to_a_shorter_time() -> None:
+    @coterie.testing.worlds(
+        seeds=1, members=3, seconds=30.0, faults=[sim.Crash(node=2, start=12.0, length=1.0)]
+    )
+    def test(world: sim.World) -> None:
+        crashed = False
+        while world.now < world.end:
+            world.run(0.5)
+            crashed = crashed or world.nodes[2] is None
+        assert not crashed
+
+    with pytest.raises(AssertionError) as raised:
+        test()
+    told = "".join(raised.value.__notes__)
+    assert "shrunk from 1 faults and 30.000 s to 1 and " in told
+    shorter = re.search(r"to 1 and (\S+) s in", told)
+    assert shorter is not None
+    assert float(shorter[1]) < 2.0
+
+
+def test_a_test_that_never_looks_at_the_end_shrinks_all_the_same() -> None:
+    plan = [sim.Crash(node=node, start=float(node), length=0.5) for node in (1, 2, 3)]
+
+    @coterie.testing.worlds(seeds=1, members=3, seconds=10.0, faults=plan)
+    def test(world: sim.World) -> None:
+        while world.now < 10:
+            world.run(0.25)
+        assert world.statistics["faults"] == {}
+
+    with pytest.raises(AssertionError) as raised:
+        test()
+    assert "shrunk from 3 faults and 10.000 s to 1 and 10 s" in "".join(raised.value.__notes__)
