@@ -71,6 +71,7 @@ assert_type(shrunk.line, str)
 def test_echo(world: sim.World, tmp_path: Path) -> None:
     """A test with a world and a fixture."""
     world.run(1)
+    (tmp_path / "trace").write_text(world.trace.to_json())
 
 
 coterie.testing.replay(test_echo, seed=3, faults=[], seconds=0.5)
