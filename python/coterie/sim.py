@@ -1488,7 +1488,8 @@ class World(_coterie.SimWorld):
     @property
     def trace(self) -> Trace:
         """The last things that happened; all, in a world that records."""
-        return self._trace
+        trace: Trace = self._trace
+        return trace
 
     def plot(
         self,

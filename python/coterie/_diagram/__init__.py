@@ -97,7 +97,7 @@ class Diagram:
         end = told.end if end is None else float(end)
         if not start <= end:
             raise ConfigError(f"start is {start!r} and end is {end!r}; nothing is between them")
-        mark = trace._violation
+        mark = trace._violation  # noqa: SLF001 - users need not see in which form it is kept
         if step is not None:
             row = next((row for row in trace if row.step >= step), None)
             mark = None if row is None else (step, row.at, row.node or 0, f"step {step}")
@@ -136,7 +136,7 @@ class Diagram:
         """
         if isinstance(width, bool) or not isinstance(width, int) or not 40 <= width <= 10_000:
             raise ConfigError(f"width is {width!r}; it must be an int from 40 to 10,000")
-        return terminal.write(self._choice, width, ascii=ascii)
+        return terminal.write(self._choice, width, in_ascii=ascii)
 
     def save(self, path: str | PathLike[str]) -> Path:
         """Write the picture to a file.

@@ -15,7 +15,7 @@ from statistics import median
 
 NANOSECOND = 1e-9
 #: Times that are round, in nanoseconds, the roundest first.
-ROUND = [
+ROUND: list[int] = [
     *(hours * 3600 * 10**9 for hours in (10_000, 1_000, 100, 24, 10, 1)),
     *(seconds * 10**9 for seconds in (1800, 600, 300, 60, 30, 10, 5, 1)),
     *(factor * 10**power for power in range(8, -1, -1) for factor in (5, 1)),
@@ -64,7 +64,8 @@ class Axis:
         if len(self.times) < 2:
             return list(self.times)
         found: list[int] = []
-        spaces = [(self.left - distance, self.right + distance)]
+        # A label reaches to both sides of its place.
+        spaces = [(self.left - distance, self.right + distance * 0.6)]
         while spaces:
             left, right = spaces.pop()
             if right - left < 2 * distance:
@@ -82,7 +83,7 @@ class Axis:
         first, last = (self.times[0], self.times[-1]) if self.times else (0, 0)
         span = max(last - first, 1)
         if first < 1_000 * span or len(self.times) < 2:
-            return "", [clock(tick, span) for tick in ticks]
+            return "", [clock(tick, last) for tick in ticks]
         # A short time late in a long run is told from a round time before it.
         step = next((step for step in reversed(ROUND) if step >= span), ROUND[0])
         base = first // step * step
@@ -102,13 +103,13 @@ def roundest(low: float, high: float, middle: float) -> int:
 
 
 def clock(nanoseconds: int, span: int) -> str:
-    """A time in the unit of the span."""
+    """A time in a unit that suits times up to `span`."""
     if span >= 600 * 10**9:
         seconds = nanoseconds / 10**9
         hours, rest = divmod(seconds, 3600)
         return f"{hours:.0f}:{rest // 60:02.0f}:{rest % 60:02.0f}"
     for unit, name in ((10**9, "s"), (10**6, "ms"), (10**3, "µs")):
-        if span >= 2 * unit or (unit == 10**9 and span >= 4 * 10**8 and nanoseconds % 10**7 == 0):
+        if span >= 0.4 * unit:
             return f"{decimal(nanoseconds, unit)} {name}"
     return f"{nanoseconds} ns"
 

@@ -1,5 +1,4 @@
-"""Which events are drawn when there are more than a picture can hold: those that tell most, by a rule that anybody can
-follow, and the others are counted.
+"""Which events are drawn when there are more than a picture can hold: those that tell most. The others are counted.
 
 What is rare tells more than what comes again and again (a vote more than a heartbeat), what is near a turn of the story
 (a crash, a new leader, a fault) more than what is far from it, and what came just before a violation most of all.
@@ -61,7 +60,7 @@ def choose(
     bands = [
         replace(band, start=max(band.start, start), end=min(band.end, end), nodes=band.nodes & shown)
         for band in story.bands
-        if band.nodes & shown and band.start <= end and band.end >= start
+        if band.nodes & shown and band.start <= end and (band.end > start or band.start >= start)
     ]
     mark = mark if mark is not None and start <= mark[1] <= end else None
     chosen = telling(items, turns(story, start, end), mark, events)

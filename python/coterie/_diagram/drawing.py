@@ -12,7 +12,7 @@ from unicodedata import east_asian_width
 
 from coterie._diagram.axis import Axis
 from coterie._diagram.choice import Choice
-from coterie._diagram.story import Band, Mark, Message, Moment, Part, name_of, shape_of, short
+from coterie._diagram.story import Band, Mark, Message, Moment, name_of, shape_of, short
 
 LEFT, RIGHT, TOP, ROW = 40, 22, 30, 64
 #: Half the height of a band.
@@ -94,7 +94,9 @@ class Drawing:
         shapes = Counter(shape_of(item) for item in (*choice.drawn, *choice.left_out))
         total = sum(shapes.values())
         #: What comes again and again is drawn lightly.
-        self.beats = {shape for shape, count in shapes.items() if count >= 12 and count * 8 > total}
+        self.beats = {
+            shape for shape, count in shapes.items() if count >= 12 and total > 60 and count * 8 > total
+        }
 
     def times(self) -> Iterator[float]:
         """When anything happens that is drawn."""
@@ -107,8 +109,10 @@ class Drawing:
                 if item.promised is not None:
                     yield self.clip(item.promised)
         yield from (moment.at for moment in choice.moments)
-        for span in (*choice.parts, *choice.bands):
-            yield from (span.start, span.end)
+        for part in choice.parts:
+            yield from (part.start, part.end)
+        for band in choice.bands:
+            yield from (band.start, band.end)
         if choice.mark is not None:
             yield choice.mark[1]
 
@@ -186,7 +190,7 @@ class Drawing:
             told[part.node] = part.term
             room = self.x(part.end) - self.x(part.start)
             if words and (leads or stands or room > measure(words, 10)):
-                yield self.put(self.x(part.start) + 2, self.y[part.node] - 8, words, "w")
+                yield self.put(self.x(part.start) + 2, self.y[part.node] - 7, words, "w")
 
     # --- What is broken ---
 
@@ -222,7 +226,7 @@ class Drawing:
         for band in self.choice.bands:
             for rows in self.runs(band):
                 x = max(self.x(band.start) + 3, LEFT + 4)
-                label = self.put(x, rows[0] - HALF + 10, band.label, "w")
+                label = self.put(x, rows[0] - HALF + 9, band.label, "w")
                 if label:
                     yield label
                     break
@@ -287,8 +291,7 @@ class Drawing:
             down = y + (down - y) * 0.6
         if message.fate == "lost":
             if message.arrived == message.sent:
-                # Where the network lost it nobody knows: half-way, a little later.
-                to, down = min(x + 7, self.width - RIGHT + 12), y + (down - y) * 0.5
+                to, down = self.nowhere(message)
             kinds.append("x")
             self.legend["lost"] = "lost"
             extra = f'<path class="y" d="{crossed(to, down, 3.5)}"/>'
@@ -310,6 +313,13 @@ class Drawing:
         line = f"M{x:.1f} {y:.1f}L{to:.1f} {down:.1f}"
         path = f'<path d="{line}"/>{extra}<path class="t" d="{line}"/>'
         return titled(" ".join(kinds), self.title(message), path)
+
+    def nowhere(self, message: Message) -> tuple[float, float]:
+        """Where a message ends that the network lost, nobody knows when: short of the line that it never reaches."""
+        y, down = self.y[message.sender], self.y[message.receiver]
+        rows = abs(down - y) / ROW
+        place = self.x(self.clip(message.sent)) + 5 + 2 * rows
+        return min(place, self.width - 6), y + (down - y) * (rows - 0.36) / rows
 
     @staticmethod
     def title(message: Message) -> str:
@@ -359,20 +369,25 @@ class Drawing:
         messages = [item for item in self.choice.drawn if isinstance(item, Message) and item.words]
         messages = [item for item in messages if item.sender != item.receiver]
         counts = Counter(name_of(message.words) for message in messages)
+        written = Counter[str]()
         for message in sorted(messages, key=lambda message: counts[name_of(message.words)]):
-            if shape_of(message) in self.beats:
-                continue
-            yield self.label(message, name_of(message.words))
+            name = name_of(message.words)
+            # Who has read a name so often knows the arrow by its look.
+            if written[name] < (3 if shape_of(message) in self.beats else 16) and (
+                label := self.label(message, name)
+            ):
+                written[name] += 1
+                yield label
 
     def label(self, message: Message, name: str) -> str:
         x, y = self.x(self.clip(message.sent)), self.y[message.sender]
-        to, down = self.x(self.clip(message.arrived)), self.y[message.receiver]
+        to, down = self.x(self.clip(message.arrived)), float(self.y[message.receiver])
         if message.fate == "lost" and message.arrived == message.sent:
-            to, down = x + 7, y + (down - y) * 0.5
+            to, down = self.nowhere(message)
         parts = max(round(abs(down - y) / ROW), 1)
         for part in sorted(range(parts), key=lambda part: abs(part + 0.5 - parts / 2)):
             share = (part + 0.5) / parts
-            at, level = x + (to - x) * share, y + (down - y) * share + 3
+            at, level = x + (to - x) * share, y + (down - y) * share + 4
             found = self.put(at + 4, level, name, "w") or self.put(
                 at - 4 - measure(name, 10), level, name, "w"
             )
@@ -422,8 +437,8 @@ class Drawing:
 
     def put(self, x: float, y: float, words: str, kind: str) -> str:
         """A label, when nothing is written there yet."""
-        box = (x - 2, y - 9, x + measure(words, 10) + 2, y + 2)
-        if box[2] > self.width or any(overlap(box, other) for other in self.boxes):
+        box = (x - 2, y - 8, x + measure(words, 10) + 2, y + 1.5)
+        if box[0] < LEFT - 6 or box[2] > self.width or any(overlap(box, other) for other in self.boxes):
             return ""
         self.boxes.append(box)
         return text(x, y, words, kind)
@@ -432,7 +447,7 @@ class Drawing:
 #: What each entry of the legend looks like, and how wide that is; in the order in which they stand.
 SAMPLES = {
     "message": ('<g class="m"><path d="M0 0H20"/><path d="M24 0l-7 -3v6z"/></g>', 24),
-    "lost": (f'<g class="m x"><path d="M0 0H18"/><path class="y" d="M15.5 -3l6 6M15.5 3l6 -6"/></g>', 24),
+    "lost": ('<g class="m x"><path d="M0 0H18"/><path class="y" d="M15.5 -3l6 6M15.5 3l6 -6"/></g>', 24),
     "again": ('<g class="m d"><path d="M0 0H20"/><path class="s" d="M24 0l-7 -3v6z"/></g>', 24),
     "under way": ('<g class="m u"><path d="M0 0H24"/></g>', 24),
     "promise": (
@@ -440,8 +455,8 @@ SAMPLES = {
         30,
     ),
     "own": ('<g class="m"><path d="M3 4c-6 -13 12 -13 6 0" style="fill:none"/></g>', 10),
-    "leads": ('<path class="p f c0" d="M0 0H22"/>', 22),
-    "asks": ('<path class="p k c0" d="M0 0H22"/>', 22),
+    "leads": ('<path class="p f" stroke="currentColor" d="M0 0H22"/>', 22),
+    "asks": ('<path class="p k" stroke="currentColor" d="M0 0H22"/>', 22),
     "term": (
         '<path class="p c0" d="M0 0H8"/><path class="p c1" d="M8 0H16"/><path class="p c2" d="M16 0H24"/>',
         24,

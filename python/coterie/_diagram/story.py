@@ -28,7 +28,8 @@ class Message:
     #: "received", "lost" or "under way".
     fate: str
     words: str
-    step: int
+    #: Which row it is from, counted from the first.
+    place: int
     #: It waited for the disk from then on.
     promised: float | None = None
     #: The same had arrived before.
@@ -48,7 +49,8 @@ class Mark:
     node: int
     at: float
     words: str
-    step: int
+    #: Which row it is from, counted from the first.
+    place: int
     fingerprint: str = ""
 
 
@@ -60,7 +62,8 @@ class Moment:
     node: int
     at: float
     words: str
-    step: int
+    #: Which row it is from, counted from the first.
+    place: int
 
 
 @dataclass(slots=True)
@@ -71,7 +74,8 @@ class Part:
     start: float
     role: str
     term: int
-    step: int
+    #: Which row it is from, counted from the first.
+    place: int
     end: float = inf
 
     @property
@@ -89,8 +93,11 @@ class Band:
     words: str
     nodes: frozenset[int]
     start: float
-    step: int
+    #: Which row it is from, counted from the first.
+    place: int
     end: float = inf
+    #: The row of its end.
+    last: int = 0
     #: It is about links, and not about a process.
     of_links: bool = False
 
@@ -137,6 +144,7 @@ class Reader:
 
     def __init__(self, nodes: list[int]) -> None:
         self.story = Story(nodes)
+        self.place = 0
         self.up: dict[int, float] = {}
         #: By process: which life this is, or the last was.
         self.life: dict[int, int] = {}
@@ -149,6 +157,7 @@ class Reader:
 
     def row(self, row: Row) -> None:
         """Take one."""
+        self.place += 1
         verb = row.verb
         if verb == "receive":
             self.receive(row)
@@ -156,11 +165,11 @@ class Reader:
             self.lose(row)
         elif verb in {"send", "promise"} and row.node is not None and row.peer is not None:
             self.story.recorded = True
-            self.sent[row.node, row.peer, row.text].append((row.at, verb == "promise", row.step))
+            self.sent[row.node, row.peer, row.text].append((row.at, verb == "promise", self.place))
         elif verb in MARKS and row.node is not None:
             # A process's own application asks it with itself as peer: nobody outside does.
             if row.peer is None and not (verb == "notify" and ROLE.match(row.text)):
-                self.story.marks.append(Mark(verb, row.node, row.at, row.text, row.step, row.fingerprint))
+                self.story.marks.append(Mark(verb, row.node, row.at, row.text, self.place, row.fingerprint))
         else:
             self.state(row, told=True)
 
@@ -169,33 +178,39 @@ class Reader:
         node, at = row.node, max(row.at, self.story.start)
         if row.verb == "become" and node is not None:
             self.ends(node, at)
-            self.part[node] = Part(node, at, row.role or "", row.term or 0, row.step)
+            self.part[node] = Part(node, at, row.role or "", row.term or 0, self.place)
         elif row.verb == "start" and node is not None:
-            life = int(row.fingerprint, 16)
-            # Who cannot read its journal begins no life.
-            begins = life > self.life.get(node, 0)
-            self.life[node] = life
-            if begins:
-                self.up[node] = at
-            if told and (life > 1 or not begins):
-                kind = "start" if begins else "stays down"
-                self.story.moments.append(Moment(kind, node, row.at, row.text, row.step))
+            self.start(row, node, at, told=told)
         elif row.verb == "crash" and node is not None:
-            self.ends(node, at)
-            lives = self.story.lives
-            since = self.up.pop(node, self.story.start if node not in lives else None)
-            self.life[node] = int(row.fingerprint, 16)
-            lives.setdefault(node, [])
-            if told:
-                if since is not None:
-                    lives[node].append((since, at))
-                self.story.moments.append(Moment("crash", node, row.at, row.text, row.step))
+            self.crash(row, node, at, told=told)
         elif row.verb == "begin":
             self.begin(row, at)
         elif row.verb == "end":
             open_ = next((band for band in self.bands if band.words == row.text), None)
             if open_ is not None:
                 self.close(open_, at)
+
+    def start(self, row: Row, node: int, at: float, *, told: bool) -> None:
+        life = int(row.fingerprint, 16)
+        # Who cannot read its journal begins no life.
+        begins = life > self.life.get(node, 0)
+        self.life[node] = life
+        if begins:
+            self.up[node] = at
+        if told and (life > 1 or not begins):
+            kind = "start" if begins else "stays down"
+            self.story.moments.append(Moment(kind, node, row.at, row.text, self.place))
+
+    def crash(self, row: Row, node: int, at: float, *, told: bool) -> None:
+        self.ends(node, at)
+        lives = self.story.lives
+        since = self.up.pop(node, self.story.start if node not in lives else None)
+        self.life[node] = int(row.fingerprint, 16)
+        lives.setdefault(node, [])
+        if told:
+            if since is not None:
+                lives[node].append((since, at))
+            self.story.moments.append(Moment("crash", node, row.at, row.text, self.place))
 
     def ends(self, node: int, at: float) -> None:
         if (part := self.part.pop(node, None)) is not None:
@@ -207,7 +222,7 @@ class Reader:
         if node is None or peer is None:
             return
         sent = row.at if row.sent is None else row.sent
-        message = Message(peer, node, sent, row.at, "received", row.text, row.step)
+        message = Message(peer, node, sent, row.at, "received", row.text, self.place)
         found, message.promised = self.left(peer, node, row.text, sent)
         key = (peer, node, sent, row.text or row.fingerprint)
         # Somebody may say the same twice; who records knows how often it was said.
@@ -222,7 +237,7 @@ class Reader:
         sender, receiver, sent = (node, peer, row.at) if row.sent is None else (peer, node, row.sent)
         said = re.sub(r"^(damaged|nobody there): ", "", row.text)
         _, promised = self.left(sender, receiver, said, sent)
-        message = Message(sender, receiver, sent, row.at, "lost", row.text, row.step, promised)
+        message = Message(sender, receiver, sent, row.at, "lost", row.text, self.place, promised)
         message.again = (sender, receiver, sent, said) in self.arrived
         self.story.messages.append(message)
 
@@ -241,7 +256,7 @@ class Reader:
 
     def begin(self, row: Row, at: float) -> None:
         band = fault(row.text, self.story.nodes)
-        band.start, band.step = at, row.step
+        band.start, band.place = at, self.place
         if band.kind == "Heal":
             self.heal(band.nodes, at)
             self.story.bands.append(band)
@@ -261,12 +276,12 @@ class Reader:
                 continue
             self.close(band, at)
             if left:
-                rest = Band(band.kind, band.label, band.words, left, at, band.step, of_links=band.of_links)
+                rest = Band(band.kind, band.label, band.words, left, at, band.place, of_links=band.of_links)
                 self.bands.append(rest)
 
     def close(self, band: Band, at: float) -> None:
         self.bands.remove(band)
-        band.end = at
+        band.end, band.last = at, self.place
         self.story.bands.append(band)
 
     def finish(self) -> Story:
@@ -285,9 +300,9 @@ class Reader:
                 if not promise and receiver in story.lives and sender != receiver:
                     message = Message(sender, receiver, at, story.end, "under way", words, step)
                     story.messages.append(message)
-        story.messages.sort(key=lambda message: (message.arrived, message.step))
+        story.messages.sort(key=lambda message: (message.arrived, message.place))
         story.parts.sort(key=lambda part: (part.start, part.node))
-        story.bands.sort(key=lambda band: (band.start, band.step))
+        story.bands.sort(key=lambda band: (band.start, band.place))
         return story
 
 
@@ -346,7 +361,8 @@ def measured(fields: dict[str, str]) -> str:
     if "rate" in fields:
         words += f" {float(fields['rate']):.0%}"
     if "by" in fields:
-        words += f" +{fields['by'].strip()}"
+        number, unit = re.findall(r"([\d.]+)(.*)", fields["by"].strip())[0]
+        words += f" +{float(number):.3g} {unit}"
     if "ppm" in fields:
         words += f" {int(fields['ppm']):+d} ppm"
     return words
@@ -391,4 +407,4 @@ def shape_of(item: Message | Mark) -> str:
 def ordered(story: Story) -> Iterator[Message | Mark]:
     """Messages and marks, by time."""
     items: list[Message | Mark] = [*story.messages, *story.marks]
-    return iter(sorted(items, key=lambda item: (item.at, item.step)))
+    return iter(sorted(items, key=lambda item: (item.at, item.place)))
