@@ -1166,9 +1166,10 @@ class Trace(Sequence[Row]):
             first, _, step = place.indices(len(self))
             part = self._of({name: values[place] for name, values in self._columns.items()})
             # What the rows before it told is still so.
-            lasting = [row for row in self[:first] if row.verb in _LASTING] if first > 0 and step > 0 else []
-            for name, values in part._before.items():
-                values.extend(getattr(row, name) for row in lasting)
+            verbs = self._columns["verb"][:first] if step > 0 else []
+            lasting = [number for number, verb in enumerate(verbs) if verb in _LASTING]
+            for name, values in self._columns.items():
+                part._before[name].extend(values[number] for number in lasting)
             return part
         return Row(*(values[place] for values in self._columns.values()))
 
@@ -1544,8 +1545,10 @@ class World(_coterie.SimWorld):
 
     def _last_part(self) -> Diagram:
         trace = self.trace
-        # Enough rows for a compact picture: most are inputs, and each of these is one event at most.
-        return trace[-_COMPACT * (8 if trace.filter(verb="send")[:1] else 1) :].plot(events=_COMPACT)
+        # Enough rows for a compact picture: who records keeps some eight rows for each event.
+        count = _COMPACT * (8 if "send" in trace._columns["verb"] else 1)
+        last: Trace = trace[-count:]
+        return last.plot(events=_COMPACT)
 
     def _known(self, node: SupportsIndex) -> int:
         number = node.__index__()
