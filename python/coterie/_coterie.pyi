@@ -670,9 +670,9 @@ class SimWorld:
     @property
     def _steps(self, /) -> int: ...
     @property
-    def _trace(self, /) -> dict[Any, Any]:
+    def _trace(self, /) -> Any:
         """
-        The trace, column by column.
+        The trace, a `coterie.sim.Trace`.
         """
 
 def provoke_panic() -> None:

@@ -26,11 +26,13 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from html import escape
 from itertools import zip_longest
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeAlias, TypeVar, final
 
 from coterie import _coterie
+from coterie._diagram import Diagram
 from coterie._shrink import Shrunk, TimeIsUp, kind_of, seconds_above, smallest, source
 from coterie.exceptions import ConfigError, InvariantViolated, StoppedError, UnknownNodeError
 from coterie.protocol import Answer
@@ -45,6 +47,7 @@ __all__ = [
     "Clients",
     "Corrupt",
     "Crash",
+    "Diagram",
     "Drift",
     "Drop",
     "Duplicate",
@@ -96,6 +99,7 @@ VerbName: TypeAlias = Literal[
     "crash",
     "begin",
     "end",
+    "become",
 ]
 
 
@@ -878,6 +882,9 @@ class Swarm:
         return seconds * 5 / 6 if self.horizon is None else self.horizon
 
 
+# Of a world that is looked at in passing, so many events are drawn.
+_COMPACT = 60
+
 # For each kind of fault: more than any run can use, and far less than memory.
 _FAULTS_MAX = 100_000
 
@@ -966,7 +973,14 @@ class Row:
     fingerprint : str
         Of what it was about.
     text : str
-        It in words; empty unless the world was made with ``record=True``.
+        It in words; empty unless the world was made with ``record=True``. Of faults there are always words.
+    sent : float or None
+        When the message left that arrived ("receive"), or was lost where it should have arrived ("lost"; without it, the
+        row is the sender's).
+    role : str or None
+        What a member is from now on ("become"), such as "Leader".
+    term : int or None
+        In which term.
 
     Examples
     --------
@@ -984,16 +998,21 @@ class Row:
     peer: int | None
     fingerprint: str
     text: str
+    sent: float | None = None
+    role: str | None = None
+    term: int | None = None
 
     def __str__(self) -> str:
         who = "world" if self.node is None else f"n{self.node}"
         peer = "" if self.peer is None else f" n{self.peer}"
-        return (
-            f"{self.step:>7} {self.at:>14.9f} {who} {self.verb}{peer} {self.text or '#' + self.fingerprint}"
-        )
+        words = self.text or "#" + self.fingerprint if self.role is None else f"{self.role} term={self.term}"
+        return f"{self.step:>7} {self.at:>14.9f} {who} {self.verb}{peer} {words}"
 
 
 COLUMNS = tuple(field.name for field in fields(Row))
+
+# What is so after such a row cannot be told from later ones.
+_LASTING = frozenset({"start", "crash", "begin", "end", "become"})
 
 
 class Trace(Sequence[Row]):
@@ -1003,6 +1022,10 @@ class Trace(Sequence[Row]):
     ----------
     columns : mapping of str to list
         The fields of :class:`Row`, each as a list.
+    before : mapping of str to list, optional
+        The same of rows that came before and tell what was still so.
+    violation : (int, float, int, str), optional
+        What was violated at the end: the step, when, at whose doing, and what.
 
     Examples
     --------
@@ -1012,11 +1035,19 @@ class Trace(Sequence[Row]):
     >>> print(world.trace.filter(node=1, verb="persist")[0].text)
     Identity { cluster: 0, id: n1 }
     >>> sorted(world.trace.columns())
-    ['at', 'fingerprint', 'node', 'peer', 'step', 'text', 'verb']
+    ['at', 'fingerprint', 'node', 'peer', 'role', 'sent', 'step', 'term', 'text', 'verb']
     """
 
-    def __init__(self, columns: Mapping[str, list[Any]]) -> None:
+    def __init__(
+        self,
+        columns: Mapping[str, list[Any]],
+        *,
+        before: Mapping[str, list[Any]] | None = None,
+        violation: tuple[int, float, int, str] | None = None,
+    ) -> None:
         self._columns = {name: list(columns[name]) for name in COLUMNS}
+        self._before = {name: list(before[name]) if before else [] for name in COLUMNS}
+        self._violation = violation
 
     def filter(
         self,
@@ -1054,7 +1085,68 @@ class Trace(Sequence[Row]):
             and start <= columns["at"][place] < end
             and text in columns["text"][place]
         ]
-        return Trace({name: [values[place] for place in kept] for name, values in columns.items()})
+        return self._of({name: [values[place] for place in kept] for name, values in columns.items()})
+
+    def plot(
+        self,
+        start: float | None = None,
+        end: float | None = None,
+        *,
+        nodes: Iterable[int] | None = None,
+        events: int = 200,
+        width: int | None = None,
+        scale: Literal["events", "time"] = "events",
+        step: int | None = None,
+    ) -> Diagram:
+        """Draw it as a space-time diagram.
+
+        Parameters
+        ----------
+        start, end : float, optional
+            From when and until when, in seconds of the world's time; everything that is here, if not said.
+        nodes : iterable of int, optional
+            Which processes, in this order; all, if not said. Messages to and from others are not drawn.
+        events : int, default 200
+            How many messages, requests, answers, events and alarms are drawn at most: the most telling ones. The others
+            are counted, and the diagram says how many they are.
+        width : int, optional
+            Of the picture, in pixels; as many as it needs, if not said.
+        scale : {"events", "time"}, default "events"
+            Whether time is stretched where much happens, so that both the waits and the exchanges can be seen; or an
+            inch is the same time everywhere.
+        step : int, optional
+            Mark this step. What was violated at the end is marked without being asked for.
+
+        Returns
+        -------
+        Diagram
+            A notebook shows it, ``print`` writes it for a terminal, and ``save`` keeps it.
+
+        Examples
+        --------
+        >>> from coterie import raft, sim
+        >>> world = sim.World(raft.Node, members=3, seed=7, record=True)
+        >>> world.run(seconds=1)
+        >>> world.trace.filter(end=0.2).plot(events=20)
+        <Diagram of 3 processes, 0 s to 0.196 s: 20 of 33 events>
+        """
+        return Diagram(
+            self, start=start, end=end, nodes=nodes, events=events, width=width, scale=scale, step=step
+        )
+
+    @property
+    def before(self) -> Trace:
+        """Earlier rows that are not kept, and tell what was so when this begins.
+
+        Of each process its last start or crash and the part that it plays, and the faults in force.
+        """
+        return Trace(self._before)
+
+    def _of(self, columns: Mapping[str, list[Any]]) -> Trace:
+        return Trace(columns, before=self._before, violation=self._violation)
+
+    def _repr_html_(self) -> str:
+        return self.plot(events=120)._repr_html_()
 
     def columns(self) -> dict[str, list[Any]]:
         """The fields of :class:`Row`, each as a list: ``pandas.DataFrame(trace.columns())``."""
@@ -1073,7 +1165,14 @@ class Trace(Sequence[Row]):
 
     def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
-            return Trace({name: values[place] for name, values in self._columns.items()})
+            first, _, step = place.indices(len(self))
+            part = self._of({name: values[place] for name, values in self._columns.items()})
+            # What the rows before it told is still so.
+            verbs = self._columns["verb"][:first] if step > 0 else []
+            lasting = [number for number, verb in enumerate(verbs) if verb in _LASTING]
+            for name, values in self._columns.items():
+                part._before[name].extend(values[number] for number in lasting)
+            return part
         return Row(*(values[place] for values in self._columns.values()))
 
     def __iter__(self) -> Iterator[Row]:
@@ -1649,7 +1748,66 @@ class World(_coterie.SimWorld):
     @property
     def trace(self) -> Trace:
         """The last things that happened; all, in a world that records."""
-        return Trace(self._trace)
+        trace: Trace = self._trace
+        return trace
+
+    def plot(
+        self,
+        start: float | None = None,
+        end: float | None = None,
+        *,
+        nodes: Iterable[int] | None = None,
+        events: int = 200,
+        width: int | None = None,
+        scale: Literal["events", "time"] = "events",
+    ) -> Diagram:
+        """Draw what happened as a space-time diagram: processes as lines, messages as arrows.
+
+        A world made with ``record=True`` can be drawn as a whole and in words; of another, the last rows are there.
+
+        Parameters
+        ----------
+        start, end : float, optional
+            From when and until when, in seconds of the world's time; everything that is kept, if not said.
+        nodes : iterable of int, optional
+            Which processes, in this order; all, if not said. Messages to and from others are not drawn.
+        events : int, default 200
+            How many messages, requests, answers, events and alarms are drawn at most: the most telling ones. The others
+            are counted, and the diagram says how many they are.
+        width : int, optional
+            Of the picture, in pixels; as many as it needs, if not said.
+        scale : {"events", "time"}, default "events"
+            Whether time is stretched where much happens, so that both the waits and the exchanges can be seen; or an
+            inch is the same time everywhere.
+
+        Returns
+        -------
+        Diagram
+            A notebook shows it, ``print`` writes it for a terminal, and ``save`` keeps it.
+
+        Examples
+        --------
+        >>> from coterie import raft, sim
+        >>> world = sim.World(raft.Node, members=3, seed=7, record=True)
+        >>> world.run_until(lambda world: world.leader, seconds=5)
+        True
+        >>> world.plot()
+        <Diagram of 3 processes, 0 s to 0.179 s: 27 of 27 events>
+        """
+        return self.trace.plot(start, end, nodes=nodes, events=events, width=width, scale=scale)
+
+    def _repr_html_(self) -> str:
+        try:
+            return f"<div><code>{escape(repr(self))}</code>{self._last_part()._repr_html_()}</div>"
+        except StoppedError:  # it is being run
+            return f"<code>{escape(repr(self))}</code>"
+
+    def _last_part(self) -> Diagram:
+        trace = self.trace
+        # Enough rows for a compact picture: who records keeps some eight rows for each event.
+        count = _COMPACT * (8 if "send" in trace._columns["verb"] else 1)
+        last: Trace = trace[-count:]
+        return last.plot(events=_COMPACT)
 
     def _known(self, node: SupportsIndex) -> int:
         number = node.__index__()

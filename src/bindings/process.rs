@@ -18,7 +18,7 @@ use crate::protocol::{Application, Effect, Link, Outbox, Protocol};
 use crate::raft::{self, Raft};
 use crate::random::Random;
 use crate::sim::standard::{Keys, Shelf};
-use crate::sim::{Fingerprint, Host, of_debug};
+use crate::sim::{Fingerprint, Host, Part, of_debug};
 use crate::time::Instant;
 use crate::wire::Encode;
 use crate::wire::value::Value;
@@ -400,6 +400,13 @@ impl Fingerprint for Member {
             Ok(Said::Value(value)) => of_value(value),
             Err(Said::Value(value)) => !of_value(value),
             native => of_debug(native),
+        }
+    }
+
+    fn part(event: &Self::Event) -> Option<Part> {
+        match event {
+            Said::Native(event) => Raft::part(event),
+            Said::Value(_) => None,
         }
     }
 }

@@ -25,8 +25,8 @@ use crate::replica::{self, Replica};
 use crate::sim::standard::replicated::{Replicated, Scenario};
 use crate::sim::standard::{Keys, Orders};
 use crate::sim::{
-    Bytes, ClientOperation, Clients, Failure, Fault, Filter, Kind, Plan, Settings, Statistics, Swarm, Trace,
-    Verb, World,
+    Bytes, ClientOperation, Clients, Failure, Fault, Kind, Part, Plan, Row, Settings, Statistics, Swarm,
+    Trace, Verb, World,
 };
 use crate::time::Instant;
 
@@ -232,7 +232,7 @@ impl SimWorld {
                     Kinds::StandardBytes(world) => world.finish(|judge, now| judge.progress.check(now)),
                     _ => Ok(()),
                 };
-                kinds.failure().map(|failure| (failure, rows(kinds.trace(), &Filter::default())))
+                kinds.failure().map(|failure| (failure, Told::of(kinds.trace())))
             })?;
             self.raise(py, now)
         })
@@ -430,10 +430,13 @@ impl SimWorld {
         })
     }
 
-    /// The trace, column by column.
+    /// The trace, a `coterie.sim.Trace`.
     #[getter]
-    fn _trace<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        guard::shielded(|| self.with(py, |kinds| rows(kinds.trace(), &Filter::default()))?.show(py))
+    fn _trace<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        guard::shielded(|| {
+            let (told, failure) = self.with(py, |kinds| (Told::of(kinds.trace()), kinds.failure()))?;
+            told.show(py, failure.as_ref())
+        })
     }
 
     #[getter]
@@ -500,7 +503,7 @@ impl SimWorld {
             return Ok(());
         }
         let (step, at, seed) = (each!(kinds, world => world.steps()), kinds.now(), self.seed);
-        let trace = rows(kinds.trace(), &Filter::default());
+        let trace = Told::of(kinds.trace());
         if let Some(raised) = self.shared.failure(py)? {
             let violation = Violation::new(
                 "no process raises",
@@ -515,7 +518,7 @@ impl SimWorld {
         failure.map_or(Ok(()), |failure| Err(violated(py, &failure, trace, None)))
     }
 
-    fn raise(&self, py: Python<'_>, failure: Option<(Failure, Columns)>) -> PyResult<()> {
+    fn raise(&self, py: Python<'_>, failure: Option<(Failure, Told)>) -> PyResult<()> {
         if self.shared.has_failed() {
             let kinds = self.take(py)?;
             let verdict = self.verdict(py, &kinds);
@@ -533,13 +536,13 @@ fn running() -> PyErr {
 }
 
 /// `InvariantViolated`, with its fields.
-fn violated(py: Python<'_>, failure: &Failure, trace: Columns, cause: Option<PyErr>) -> PyErr {
+fn violated(py: Python<'_>, failure: &Failure, trace: Told, cause: Option<PyErr>) -> PyErr {
     let error = || -> PyResult<PyErr> {
         let fields = PyDict::new(py);
         fields.set_item("seed", failure.seed)?;
         fields.set_item("step", failure.step)?;
         fields.set_item("invariant", failure.violation.invariant)?;
-        fields.set_item("trace", class!(py, "coterie.sim", "Trace")?.call1((trace.show(py)?,))?)?;
+        fields.set_item("trace", trace.show(py, Some(failure))?)?;
         let Failure { seed, step, at, violation, .. } = failure;
         let message = format!("seed {seed}, step {step}, {}: {violation}", told(*at));
         let kind = py.get_type::<errors::InvariantViolated>();
@@ -781,11 +784,36 @@ struct Columns {
     peer: Vec<Option<NodeId>>,
     fingerprint: Vec<u64>,
     text: Vec<String>,
+    sent: Vec<Option<Instant>>,
+    part: Vec<Option<Part>>,
 }
 
-fn rows(trace: &Trace, filter: &Filter) -> Columns {
+/// A trace, and what was so before it.
+struct Told {
+    rows: Columns,
+    before: Columns,
+}
+
+impl Told {
+    fn of(trace: &Trace) -> Self {
+        Self { rows: columns(trace.rows()), before: columns(trace.before()) }
+    }
+
+    /// As a `Trace`, which knows what was violated at its end.
+    fn show<'py>(self, py: Python<'py>, failure: Option<&Failure>) -> PyResult<Bound<'py, PyAny>> {
+        let violation = failure.map(|Failure { step, at, node, violation, .. }| {
+            (*step, seconds_of(*at), node.0, violation.to_string())
+        });
+        let fields = PyDict::new(py);
+        fields.set_item("before", self.before.show(py)?)?;
+        fields.set_item("violation", violation)?;
+        class!(py, "coterie.sim", "Trace")?.call((self.rows.show(py)?,), Some(&fields))
+    }
+}
+
+fn columns<'a>(rows: impl Iterator<Item = &'a Row>) -> Columns {
     let mut columns = Columns::default();
-    for row in trace.filter(*filter) {
+    for row in rows {
         columns.at.push(row.at);
         columns.step.push(row.step);
         columns.node.push(row.node);
@@ -793,6 +821,8 @@ fn rows(trace: &Trace, filter: &Filter) -> Columns {
         columns.peer.push(row.peer);
         columns.fingerprint.push(row.fingerprint);
         columns.text.push(row.text.clone());
+        columns.sent.push(row.sent);
+        columns.part.push(row.part);
     }
     columns
 }
@@ -814,6 +844,12 @@ impl Columns {
         let words = self.fingerprint.into_iter().map(|word| format!("{word:016x}"));
         table.set_item("fingerprint", words.collect::<Vec<_>>())?;
         table.set_item("text", self.text)?;
+        let seconds = |at: Option<Instant>| at.map(seconds_of);
+        table.set_item("sent", self.sent.into_iter().map(seconds).collect::<Vec<_>>())?;
+        let role = |part: &Option<Part>| part.map(|part| part.role);
+        table.set_item("role", self.part.iter().map(role).collect::<Vec<_>>())?;
+        let term = |part: &Option<Part>| part.map(|part| part.term);
+        table.set_item("term", self.part.iter().map(term).collect::<Vec<_>>())?;
         Ok(table)
     }
 }

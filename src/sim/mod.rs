@@ -40,5 +40,5 @@ pub use replay::{Divergence, replay};
 pub use settings::{Clocks, Disk, Settings};
 pub use shrink::{Shrunk, Trial, shrink};
 pub use statistics::Statistics;
-pub use trace::{Digest, Filter, Fingerprint, Row, Trace, Verb, of_debug, of_hash};
+pub use trace::{Digest, Filter, Fingerprint, Part, Row, Trace, Verb, of_debug, of_hash};
 pub use world::{Failure, World};

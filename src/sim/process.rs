@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::host::Host;
 use super::medium::Medium;
+use super::trace::Part;
 use crate::id::NodeId;
 use crate::protocol::Protocol;
 use crate::random::Random;
@@ -39,6 +40,8 @@ pub(super) struct Process<P: Protocol, H: Host<P>, M: Medium<P>, Input> {
     pub(super) healed: bool,
     /// Its journal cannot be read: it never starts again.
     pub(super) damaged: bool,
+    /// What it said last that it plays.
+    pub(super) part: Option<Part>,
 }
 
 /// What a disk is doing. Records are counted from the beginning of the life.

@@ -41,6 +41,21 @@ pub trait Fingerprint: Protocol {
     fn of_answer(answer: &Result<Self::Answer, Self::Error>) -> u64 {
         of_debug(answer)
     }
+
+    /// What part a process plays from now on, when that is what the event says. It is for pictures: no digest knows it.
+    fn part(event: &Self::Event) -> Option<Part> {
+        let _ = event;
+        None
+    }
+}
+
+/// What a process takes part in as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The role, in the protocol's word.
+    pub role: &'static str,
+    /// In which term.
+    pub term: u64,
 }
 
 /// The fingerprint of a value's `Debug` form.
@@ -169,7 +184,7 @@ pub enum Verb {
     Answer,
     /// The application was told.
     Notify,
-    /// A message was lost on its way.
+    /// A message was lost on its way: its sender's row, or, when it came as far as that, its receiver's.
     Lost,
     /// A life ended.
     Crash,
@@ -177,6 +192,8 @@ pub enum Verb {
     Begin,
     /// A fault ended.
     End,
+    /// A process plays another part from now on.
+    Become,
 }
 
 impl Verb {
@@ -201,6 +218,7 @@ impl Verb {
             Self::Crash => "crash",
             Self::Begin => "begin",
             Self::End => "end",
+            Self::Become => "become",
         }
     }
 
@@ -216,6 +234,11 @@ impl Verb {
                 | Self::Synced
                 | Self::Crash
         )
+    }
+
+    /// Whether it lasts: what is so afterwards cannot be told from later rows.
+    const fn lasts(self) -> bool {
+        matches!(self, Self::Start | Self::Crash | Self::Begin | Self::End | Self::Become)
     }
 }
 
@@ -234,7 +257,11 @@ pub struct Row {
     pub peer: Option<NodeId>,
     /// The fingerprint of what it was about.
     pub fingerprint: u64,
-    /// It in words; empty unless the world was told to record.
+    /// When the message left that arrived, or was lost where it should have arrived.
+    pub sent: Option<Instant>,
+    /// What a process plays from now on.
+    pub part: Option<Part>,
+    /// It in words; empty unless the world was told to record. Of faults there are always words.
     pub text: String,
 }
 
@@ -248,6 +275,9 @@ impl fmt::Display for Row {
         }
         if let Some(peer) = self.peer {
             write!(f, " {peer:?}")?;
+        }
+        if let Some(Part { role, term }) = self.part {
+            return write!(f, " {role} term={term}");
         }
         if self.text.is_empty() {
             write!(f, " #{:016x}", self.fingerprint)
@@ -265,6 +295,8 @@ pub struct Trace {
     recording: bool,
     /// Effects are kept, too.
     effects: bool,
+    /// Rows that have given way to later ones, and tell what is still so.
+    before: Vec<Row>,
 }
 
 impl Trace {
@@ -274,6 +306,7 @@ impl Trace {
             kept,
             recording,
             effects: recording,
+            before: Vec::new(),
         }
     }
 
@@ -288,7 +321,13 @@ impl Trace {
 
     #[inline]
     pub(super) const fn keeps(&self, verb: Verb) -> bool {
-        self.effects || verb.is_input() || matches!(verb, Verb::Begin | Verb::End)
+        self.effects || verb.is_input() || matches!(verb, Verb::Lost | Verb::Begin | Verb::End | Verb::Become)
+    }
+
+    /// Whether such a row is told in words.
+    #[inline]
+    pub(super) const fn words(&self, verb: Verb) -> bool {
+        self.recording || matches!(verb, Verb::Begin | Verb::End)
     }
 
     #[inline]
@@ -297,11 +336,44 @@ impl Trace {
             if self.kept == 0 {
                 return;
             }
-            if self.rows.len() == self.kept {
-                self.rows.pop_front();
+            if self.rows.len() == self.kept
+                && let Some(old) = self.rows.pop_front()
+                && old.verb.lasts()
+            {
+                self.settle(old);
             }
         }
         self.rows.push_back(row);
+    }
+
+    /// Keeps what a row tells beyond its time, instead of what it makes void.
+    #[cold]
+    fn settle(&mut self, row: Row) {
+        let same = |other: &Row| {
+            (other.peer, other.fingerprint, &other.text) == (row.peer, row.fingerprint, &row.text)
+        };
+        match row.verb {
+            Verb::End => {
+                let begun = self.before.iter().position(|other| other.verb == Verb::Begin && same(other));
+                if let Some(place) = begun {
+                    self.before.remove(place);
+                }
+                return;
+            }
+            // A life begins without a part, and ends with it.
+            Verb::Start | Verb::Crash => {
+                self.before.retain(|other| other.node.is_none() || other.node != row.node)
+            }
+            Verb::Become => self.before.retain(|other| other.verb != Verb::Become || other.node != row.node),
+            _ => {}
+        }
+        self.before.push(row);
+    }
+
+    /// What was so when the first of the rows happened, where rows have given way: of each process its last start or
+    /// crash and the part that it plays, and the faults in force, in the order in which they came.
+    pub fn before(&self) -> impl DoubleEndedIterator<Item = &Row> + Clone {
+        self.before.iter()
     }
 
     /// How many things are here.
@@ -363,7 +435,7 @@ impl Row {
         // Writing to a string cannot fail.
         let _ = write!(
             out,
-            "{{\"at\":{},\"step\":{},\"node\":{},\"verb\":\"{}\",\"peer\":{},\"fingerprint\":\"{:016x}\",\"text\":",
+            "{{\"at\":{},\"step\":{},\"node\":{},\"verb\":\"{}\",\"peer\":{},\"fingerprint\":\"{:016x}\",",
             self.at.as_nanos(),
             self.step,
             id(self.node),
@@ -371,6 +443,10 @@ impl Row {
             id(self.peer),
             self.fingerprint
         );
+        let word = |word: Option<u64>| word.map_or_else(|| "null".to_owned(), |word| word.to_string());
+        let role = self.part.map_or_else(|| "null".to_owned(), |part| format!("\"{}\"", part.role));
+        let (sent, term) = (word(self.sent.map(Instant::as_nanos)), word(self.part.map(|part| part.term)));
+        let _ = write!(out, "\"sent\":{sent},\"role\":{role},\"term\":{term},\"text\":");
         write_json_string(&self.text, out);
         out.push('}');
     }

@@ -18,7 +18,7 @@ use super::process::{Alarms, DiskState, Process};
 use super::queue::Queue;
 use super::settings::Settings;
 use super::statistics::Statistics;
-use super::trace::{Digest, Fingerprint, Trace};
+use super::trace::{Digest, Fingerprint, Trace, Verb};
 use crate::check::Violation;
 use crate::id::{NodeId, RequestId};
 use crate::protocol::{Link, Outbox, Protocol};
@@ -88,7 +88,7 @@ struct Cell<P: Protocol, M: Medium<P>> {
 const WORLD: u32 = u32::MAX;
 
 enum Pending<P: Protocol, M: Medium<P>> {
-    Message { from: u32, parcel: M::Parcel },
+    Message { from: u32, sent: u64, parcel: M::Parcel },
     Own { life: u32, message: P::Message },
     Expire { life: u32, timer: P::Timer, generation: u32 },
     Request { id: RequestId, request: P::Request },
@@ -150,6 +150,7 @@ fn process<P: Protocol, H: Host<P>, M: Medium<P>, I>(seed: u64, index: u64) -> P
         doomed: None,
         healed: false,
         damaged: false,
+        part: None,
     }
 }
 
@@ -331,14 +332,20 @@ where
     /// Lets `node` stand still until [`World::go_on`]; what arrives waits.
     pub fn pause(&mut self, node: NodeId) {
         if let Some(index) = self.index(node) {
-            self.afflict(index, &Kind::Pause { node });
+            let kind = Kind::Pause { node };
+            self.jot(Verb::Begin, None, Some(node), kind.number() as u64, None, || format!("{kind:?}"));
+            self.afflict(index, &kind);
         }
     }
 
     /// Ends a pause.
     pub fn go_on(&mut self, node: NodeId) {
         if let Some(index) = self.index(node) {
-            self.relieve(index, &Kind::Pause { node }, self.step);
+            let kind = Kind::Pause { node };
+            if self.processes[index].pauses > 0 {
+                self.jot(Verb::End, None, Some(node), kind.number() as u64, None, || format!("{kind:?}"));
+            }
+            self.relieve(index, &kind, self.step);
         }
     }
 

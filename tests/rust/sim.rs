@@ -1,5 +1,6 @@
 //! Worlds keep their own promises.
 
+mod rows;
 pub(crate) mod toys;
 
 use std::time::Duration;

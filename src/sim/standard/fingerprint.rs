@@ -2,8 +2,10 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::super::trace::{Digest, Fingerprint, of_hash};
-use crate::raft::{Answer, Entries, Error, Event, Message, Payload, Raft, Record, Request, Timer};
+use super::super::trace::{Digest, Fingerprint, Part, of_hash};
+use crate::raft::{
+    Answer, Entries, Error, Event, Message, Payload, Raft, Record, Request, Role, Term, Timer,
+};
 
 impl Fingerprint for Raft {
     fn of_message(message: &Message) -> u64 {
@@ -88,6 +90,23 @@ impl Fingerprint for Raft {
             other => super::super::of_debug(other),
         }
     }
+
+    fn part(event: &Event) -> Option<Part> {
+        match event {
+            Event::Role { role, term, .. } => Some(part(*role, *term)),
+            _ => None,
+        }
+    }
+}
+
+pub(super) const fn part(role: Role, term: Term) -> Part {
+    let role = match role {
+        Role::Follower => "Follower",
+        Role::PreCandidate => "PreCandidate",
+        Role::Candidate => "Candidate",
+        Role::Leader => "Leader",
+    };
+    Part { role, term }
 }
 
 pub(super) fn fold_entries(digest: &mut Digest, entries: &Entries) {

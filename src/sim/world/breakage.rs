@@ -26,7 +26,7 @@ where
             return;
         }
         self.statistics.faults[kind.number()] += 1;
-        self.note(Verb::Begin, None, kind.node(), kind.number() as u64, || format!("{kind:?}"));
+        self.note(Verb::Begin, None, kind.node(), kind.number() as u64, None, || format!("{kind:?}"));
         let mut random = stream(self.seed, Stream::Fault, self.plan.faults[place].key);
         match (&kind, node) {
             (Kind::Heal { core }, _) => {
@@ -76,7 +76,7 @@ where
         if node.is_none() && kind.node().is_some() || node.is_some_and(|node| self.processes[node].healed) {
             return;
         }
-        self.note(Verb::End, None, kind.node(), kind.number() as u64, || format!("{kind:?}"));
+        self.note(Verb::End, None, kind.node(), kind.number() as u64, None, || format!("{kind:?}"));
         match (&kind, node) {
             (Kind::Heal { .. } | Kind::Jump { .. }, _) => {}
             (Kind::FalseEvidence { .. }, Some(node)) => self.rumour(node, Link::Up),

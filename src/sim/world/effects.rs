@@ -7,7 +7,7 @@ use crate::protocol::{Effect, Outbox};
 use crate::random::{mix, scale};
 use crate::sim::host::{Asks, Host, Load, Seen, Watch, Wish};
 use crate::sim::medium::{Journal, Medium};
-use crate::sim::trace::{Fingerprint, Verb};
+use crate::sim::trace::{Fingerprint, Part, Row, Verb};
 use crate::time::Instant;
 
 impl<P, H, W, L, M> World<P, H, W, L, M>
@@ -109,7 +109,7 @@ where
         fingerprint: u64,
         text: impl FnOnce() -> String,
     ) {
-        self.note(verb, Some(self.processes[node].id), peer, fingerprint, text);
+        self.note(verb, Some(self.processes[node].id), peer, fingerprint, None, text);
     }
 
     /// A message leaves.
@@ -126,30 +126,35 @@ where
         }
         self.statistics.sent += 1;
         let Some(route) = self.fabric.route(self.now, node, to) else {
-            self.lose(node, to);
+            self.lose(node, to, &message);
             return;
         };
-        let from = node as u32;
+        let (from, sent) = (node as u32, self.now);
+        let words = (route.damage.is_some() && self.trace.is_recording())
+            .then(|| format!("damaged: {message:?}"))
+            .unwrap_or_default();
         let mut parcel = M::pack(message);
         if let Some(after) = route.again {
             self.statistics.duplicated += 1;
-            let pending = Pending::Message { from, parcel: M::copy(&parcel) };
+            let pending = Pending::Message { from, sent, parcel: M::copy(&parcel) };
             self.push(self.now.saturating_add(after), to, pending);
         }
         if let Some(word) = route.damage {
             let Some(damaged) = M::damage(parcel, word) else {
                 self.statistics.corrupted += 1;
+                let (from, to) = (self.processes[node].id, self.processes[to].id);
+                self.jot(Verb::Lost, Some(from), Some(to), 1, None, || words);
                 return;
             };
             parcel = damaged;
         }
-        self.push(self.now.saturating_add(route.after), to, Pending::Message { from, parcel });
+        self.push(self.now.saturating_add(route.after), to, Pending::Message { from, sent, parcel });
     }
 
-    fn lose(&mut self, from: usize, to: usize) {
+    fn lose(&mut self, from: usize, to: usize, message: &P::Message) {
         self.statistics.lost += 1;
         let to = NodeId(to as u64 + 1);
-        self.tell(Verb::Lost, from, Some(to), 0, String::new);
+        self.tell(Verb::Lost, from, Some(to), 0, || format!("{message:?}"));
     }
 
     /// A promise leaves: what it waited for is durable.
@@ -206,8 +211,21 @@ where
         self.queue.push(at, Cell { node: node as u32, pending: Pending::Synced { life, count } });
     }
 
+    /// A process says that it plays another part.
+    fn play(&mut self, node: usize, part: Part) {
+        let process = &mut self.processes[node];
+        if process.part.replace(part) == Some(part) {
+            return;
+        }
+        let node = Some(process.id);
+        self.trace.push(Row { part: Some(part), ..self.row(Verb::Become, node, None, part.term) });
+    }
+
     fn notify(&mut self, node: usize, event: P::Event) {
         self.statistics.events += 1;
+        if let Some(part) = P::part(&event) {
+            self.play(node, part);
+        }
         let process = &mut self.processes[node];
         let life = process.life;
         let Some((_, host)) = &mut process.alive else { return };

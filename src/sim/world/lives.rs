@@ -32,7 +32,7 @@ where
         process.life += 1;
         let (id, life) = (process.id, u64::from(process.life));
         let random = stream(self.seed, Stream::Machine, (id.0 << 32) | life);
-        self.take(Verb::Start, node, None, life, || format!("life {life}, {} records", records.len()));
+        self.take(Verb::Start, node, None, life, None, || format!("life {life}, {} records", records.len()));
         self.statistics.starts += 1;
         let verdict = self.watch.recovered(Instant::from_nanos(self.now), id, &records);
         if verdict.is_err() {
@@ -57,7 +57,7 @@ where
         process.damaged = true;
         let (id, life) = (process.id, u64::from(process.life));
         self.statistics.damaged += 1;
-        self.note(Verb::Start, Some(id), None, life, || damage.to_string());
+        self.note(Verb::Start, Some(id), None, life, None, || damage.to_string());
         if let Damage::Missed(violation) = damage {
             self.judge(node, Err(violation));
         }
@@ -73,11 +73,17 @@ where
         process.host_disk = host.crash(&mut random);
         process.alarms.clear();
         process.promises.clear();
-        process.inbox.clear();
+        process.part = None;
+        let inbox = std::mem::take(&mut process.inbox);
         process.disk.reset();
         process.doomed = None;
         self.statistics.crashes += 1;
-        self.note(Verb::Crash, Some(id), None, life, String::new);
+        self.note(Verb::Crash, Some(id), None, life, None, String::new);
+        for cell in inbox {
+            if let Pending::Message { from, sent, parcel } = cell.pending {
+                self.strand(node, from, sent, parcel);
+            }
+        }
         let verdict = self.watch.crashed(Instant::from_nanos(self.now), id);
         if verdict.is_err() {
             self.judge(node, verdict);

@@ -59,6 +59,10 @@ where
                     self.end_life(node);
                 }
             }
+            Pending::Message { from, sent, parcel } if process.alive.is_none() => {
+                self.statistics.astray += 1;
+                self.strand(node, from, sent, parcel);
+            }
             _ if process.alive.is_none() => self.statistics.astray += 1,
             _ if process.pauses > 0 => process.inbox.push(cell),
             Pending::Synced { life, count } => self.synced(node, life, count),
@@ -104,30 +108,34 @@ where
     fn hand(&mut self, node: usize, now: Instant, input: Pending<P, M>, out: &mut Outbox<P>) {
         let current = self.processes[node].life;
         match input {
-            Pending::Message { from, parcel } => {
-                let from = NodeId(u64::from(from) + 1);
+            Pending::Message { from, sent, parcel } => {
+                let (from, sent) = (NodeId(u64::from(from) + 1), Instant::from_nanos(sent));
                 let message = match M::open(parcel) {
                     Ok(message) => message,
                     Err(damage) => {
-                        self.refused(node, from, damage);
+                        self.refused(node, from, sent, damage);
                         return;
                     }
                 };
                 self.statistics.delivered += 1;
-                self.take(Verb::Receive, node, Some(from), P::of_message(&message), || {
+                self.take(Verb::Receive, node, Some(from), P::of_message(&message), Some(sent), || {
                     format!("{message:?}")
                 });
                 self.machine_of(node, |machine| machine.receive(now, from, message, out));
             }
             Pending::Own { life, message } if life == current => {
                 let id = self.processes[node].id;
-                self.take(Verb::Receive, node, Some(id), P::of_message(&message), || format!("{message:?}"));
+                self.take(Verb::Receive, node, Some(id), P::of_message(&message), None, || {
+                    format!("{message:?}")
+                });
                 self.machine_of(node, |machine| machine.receive(now, id, message, out));
             }
             Pending::Expire { life, timer, generation } if life == current => {
                 match self.processes[node].alarms.ring(timer, generation, now) {
                     Ring::Now => {
-                        self.take(Verb::Expire, node, None, P::of_timer(timer), || format!("{timer:?}"));
+                        self.take(Verb::Expire, node, None, P::of_timer(timer), None, || {
+                            format!("{timer:?}")
+                        });
                         self.machine_of(node, |machine| machine.expire(now, timer, out));
                     }
                     Ring::Later(at) => self.set(node, timer, at),
@@ -136,18 +144,20 @@ where
             }
             Pending::Request { id, request } => {
                 let text = || format!("{id:?} {request:?}");
-                self.take(Verb::Request, node, None, P::of_request(&request), text);
+                self.take(Verb::Request, node, None, P::of_request(&request), None, text);
                 self.statistics.requests += 1;
                 self.machine_of(node, |machine| machine.request(now, id, request, out));
             }
             Pending::Applied { life, id, request } if life == current => {
                 let host = Some(self.processes[node].id);
-                self.take(Verb::Request, node, host, P::of_request(&request), || format!("{request:?}"));
+                self.take(Verb::Request, node, host, P::of_request(&request), None, || {
+                    format!("{request:?}")
+                });
                 self.machine_of(node, |machine| machine.request(now, id, request, out));
             }
             Pending::Hint { peer, link } => {
                 let peer = NodeId(u64::from(peer) + 1);
-                self.take(Verb::Link, node, Some(peer), link as u64, || format!("{link:?}"));
+                self.take(Verb::Link, node, Some(peer), link as u64, None, || format!("{link:?}"));
                 self.machine_of(node, |machine| machine.link(now, peer, link, out));
             }
             // What an earlier life was to get, and what is no input.
@@ -157,12 +167,24 @@ where
 
     /// A message arrived damaged.
     #[cold]
-    fn refused(&mut self, node: usize, from: NodeId, damage: Damage) {
+    fn refused(&mut self, node: usize, from: NodeId, sent: Instant, damage: Damage) {
         self.statistics.corrupted += 1;
-        self.note(Verb::Lost, Some(self.processes[node].id), Some(from), 1, || damage.to_string());
+        let id = self.processes[node].id;
+        self.note(Verb::Lost, Some(id), Some(from), 1, Some(sent), || damage.to_string());
         if let Damage::Missed(violation) = damage {
             self.judge(node, Err(violation));
         }
+    }
+
+    /// A message arrives where nobody lives. The digest has the crash, from which this follows.
+    #[cold]
+    pub(super) fn strand(&mut self, node: usize, from: u32, sent: u64, parcel: M::Parcel) {
+        let (id, from) = (self.processes[node].id, NodeId(u64::from(from) + 1));
+        let sent = Some(Instant::from_nanos(sent));
+        self.jot(Verb::Lost, Some(id), Some(from), 0, sent, || match M::open(parcel) {
+            Ok(message) => format!("nobody there: {message:?}"),
+            Err(damage) => damage.to_string(),
+        });
     }
 
     #[inline]
@@ -180,10 +202,11 @@ where
         node: usize,
         peer: Option<NodeId>,
         fingerprint: u64,
+        sent: Option<Instant>,
         text: impl FnOnce() -> String,
     ) {
         self.step += 1;
-        self.note(verb, Some(self.processes[node].id), peer, fingerprint, text);
+        self.note(verb, Some(self.processes[node].id), peer, fingerprint, sent, text);
     }
 
     /// Folds something that happened into the digest, and keeps it.
@@ -194,17 +217,44 @@ where
         node: Option<NodeId>,
         peer: Option<NodeId>,
         fingerprint: u64,
+        sent: Option<Instant>,
         text: impl FnOnce() -> String,
     ) {
         let id = |node: Option<NodeId>| node.map_or(0, |node| node.0);
         self.digest.fold(self.now);
         self.digest.fold((verb as u64) << 56 | id(node) << 28 | id(peer));
         self.digest.fold(fingerprint);
+        self.jot(verb, node, peer, fingerprint, sent, text);
+    }
+
+    /// Keeps something that happened, without folding it in: the digest stays what it was before anybody drew pictures.
+    #[inline]
+    pub(super) fn jot(
+        &mut self,
+        verb: Verb,
+        node: Option<NodeId>,
+        peer: Option<NodeId>,
+        fingerprint: u64,
+        sent: Option<Instant>,
+        text: impl FnOnce() -> String,
+    ) {
         if self.trace.keeps(verb) {
-            let text = if self.trace.is_recording() { text() } else { String::new() };
-            let (at, step) = (Instant::from_nanos(self.now), self.step);
-            self.trace.push(Row { at, step, node, verb, peer, fingerprint, text });
+            let text = if self.trace.words(verb) { text() } else { String::new() };
+            self.trace.push(Row { sent, text, ..self.row(verb, node, peer, fingerprint) });
         }
+    }
+
+    /// A row of now.
+    #[inline]
+    pub(super) const fn row(
+        &self,
+        verb: Verb,
+        node: Option<NodeId>,
+        peer: Option<NodeId>,
+        fingerprint: u64,
+    ) -> Row {
+        let (at, step) = (Instant::from_nanos(self.now), self.step);
+        Row { at, step, node, verb, peer, fingerprint, sent: None, part: None, text: String::new() }
     }
 
     /// Puts an input of `node` at the first time from `at` on at which it looks for inputs.

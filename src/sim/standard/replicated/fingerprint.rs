@@ -2,8 +2,8 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::super::super::trace::{Digest, Fingerprint, of_debug, of_hash};
-use super::super::fingerprint::fold_entries;
+use super::super::super::trace::{Digest, Fingerprint, Part, of_debug, of_hash};
+use super::super::fingerprint::{fold_entries, part};
 use crate::raft::{self, Raft};
 use crate::replica::{Answer, Error, Event, Message, Outcome, Replica, Reply, Request, Timer};
 
@@ -99,6 +99,13 @@ impl Fingerprint for Replica {
             Ok(Answer::Queried(result)) => xxh3_64(result),
             Ok(Answer::Done) => 0,
             other => of_debug(other),
+        }
+    }
+
+    fn part(event: &Event) -> Option<Part> {
+        match event {
+            Event::Role { role, term, .. } => Some(part(*role, *term)),
+            _ => None,
         }
     }
 }
