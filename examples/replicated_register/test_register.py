@@ -15,25 +15,25 @@ def test_the_register_is_linearizable(world):
     while world.now < world.end:
         for client in (1, 2, 3):
             if client in waiting:
-                operation, asked = waiting[client]
+                recording, asked, since = waiting[client]
                 answer = world.answer(asked)
-                if answer is None and world.now - operation.start < PATIENCE:
+                if answer is None and world.now - since < PATIENCE:
                     continue
                 if answer is None:
-                    operation.unknown()
+                    recording.unknown()
                 elif answer.error is not None:
-                    operation.fail()
+                    recording.fail()
                 else:
-                    operation.ok(answer.value)
+                    recording.ok(answer.value)
                 del waiting[client]
             if random.below(4) == 0:
                 member = 1 + random.below(3)
                 if random.below(2) == 0:
                     written += 1
-                    operation = recorder.begin(client, "write", written)
-                    waiting[client] = operation, world.request(member, ("write", written))
+                    recording = recorder.operation(client, "write", value=written).begin()
+                    waiting[client] = recording, world.request(member, ("write", written)), world.now
                 else:
-                    operation = recorder.begin(client, "read")
-                    waiting[client] = operation, world.request(member, ("read",))
+                    recording = recorder.operation(client, "read").begin()
+                    waiting[client] = recording, world.request(member, ("read",)), world.now
         world.run(0.25)
     check.linearizable(recorder.history(), check.Register()).raise_for_violation()

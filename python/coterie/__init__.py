@@ -2,6 +2,7 @@
 
 - `ConsistentHash`: keys to nodes; its kin are in `coterie.ring`.
 - `coterie.balance`: requests to backends.
+- `coterie.check`: whether what a system did can be explained: histories and their judge.
 - `coterie.raft`: consensus, as a machine that can be driven by hand; `coterie.protocol`: the shape of such machines.
 - `coterie.sim`: deterministic worlds in which protocols, ours and yours, meet failures.
 - `coterie.testing`: those worlds as pytest tests, whose failures shrink and explain themselves.
@@ -31,6 +32,7 @@ from coterie.exceptions import (
 if TYPE_CHECKING:
     from coterie import (
         balance as balance,
+        check as check,
         protocol as protocol,
         raft as raft,
         ring as ring,
@@ -57,7 +59,7 @@ __all__ = [
     "UnknownOutcomeError",
 ]
 
-_MODULES = ("balance", "protocol", "raft", "ring", "sim", "testing", "textbook")
+_MODULES = ("balance", "check", "protocol", "raft", "ring", "sim", "testing", "textbook")
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@
 )]
 
 mod balance;
+mod check;
 mod effects;
 mod errors;
 mod faults;
@@ -29,6 +30,8 @@ use pyo3::prelude::*;
 mod _coterie {
     #[pymodule_export]
     use super::balance::{Balancer, Lease};
+    #[pymodule_export]
+    use super::check::{CheckHistory, CheckPart};
     #[pymodule_export]
     use super::process::{SimOutbox, SimRandom};
     #[pymodule_export]

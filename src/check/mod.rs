@@ -6,6 +6,7 @@
 mod consensus;
 mod history;
 mod leases;
+pub mod linearizability;
 mod liveness;
 mod votes;
 

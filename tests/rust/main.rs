@@ -7,6 +7,7 @@ mod check;
 mod conversations;
 mod entries;
 mod laws;
+mod linearizability;
 mod quorum;
 mod raft;
 mod replica;
