@@ -34,3 +34,9 @@ class Options:
 
 
 current = Options()
+
+
+def shown(folder: Path) -> str:
+    """A path as somebody in the present folder would type it."""
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)

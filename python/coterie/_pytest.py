@@ -108,4 +108,4 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if _options.current.saved:
         terminalreporter.section("worlds that failed")
         for folder in _options.current.saved:
-            terminalreporter.write_line(str(folder))
+            terminalreporter.write_line(_options.shown(folder))

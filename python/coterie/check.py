@@ -751,6 +751,7 @@ class Verdict:
         InvariantViolated
             No order explains the history.
         """
+        __tracebackhide__ = True  # pytest shows the line of the test
         if self.is_violation:
             raise InvariantViolated(str(self), invariant="linearizability", trace=self.conflict)
         return self

@@ -336,17 +336,11 @@ class _Story:
             (folder / "story.txt").write_text(f"{story}\n", encoding="utf-8")
             (folder / "replay.py").write_text(script, encoding="utf-8")
             (folder / "trace.jsonl").write_text(self.world.trace.to_json(), encoding="utf-8")
-            # PLOT self.world.plot().save(folder / "picture.svg")
+            self.world.plot().save(folder / "picture.svg")
         except Exception as error:  # noqa: BLE001 - whatever it is, the failure itself must be told
             return [f"not all could be saved: {type(error).__name__}: {error}"]
         _options.current.saved.append(folder)
-        return [f"saved: {_shown(folder)}"]
-
-
-def _shown(folder: Path) -> str:
-    """A path as somebody in the present folder would type it."""
-    here = Path.cwd()
-    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+        return [f"saved: {_options.shown(folder)}"]
 
 
 def _ignore(root: Path) -> None:

@@ -189,6 +189,24 @@ def test_worlds_made_by_hand_tell_their_story_too(project: Project) -> None:
     assert (project.folder / ".coterie" / "test_hand.py-test_hand" / "picture.svg").exists()
 
 
+def test_the_register_of_the_guide_is_found_too_hasty_and_its_careful_form_holds(project: Project) -> None:
+    example = Path(__file__).parents[2] / "examples" / "replicated_register"
+    for path in example.glob("*.py"):
+        project.write(path.name, path.read_text(encoding="utf-8"))
+    hasty = project.pytest("--coterie-seeds", "3")
+    assert hasty.returncode == 1, hasty.stdout
+    assert "Not linearizable (register)" in hasty.stdout
+    assert "seed 0, world 1 of 3" in hasty.stdout
+    shrunk = re.search(r"shrunk from (\d+) faults and 600.000 s to (\d+) and (\S+) s", hasty.stdout)
+    assert shrunk is not None
+    assert int(shrunk[2]) <= 10 < int(shrunk[1])
+    assert float(shrunk[3]) < 60
+    test = (example / "test_register.py").read_text(encoding="utf-8")
+    project.write("test_register.py", test.replace("from hasty import", "from careful import"))
+    careful = project.pytest("--coterie-seeds", "20")
+    assert careful.returncode == 0, careful.stdout
+
+
 def test_what_is_drawn_from_outside_is_called_that() -> None:
     calls = []
 
