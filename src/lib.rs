@@ -20,6 +20,7 @@
 pub mod balance;
 pub mod check;
 pub mod id;
+pub mod pool;
 pub mod protocol;
 pub mod quorum;
 pub mod raft;
