@@ -2,6 +2,7 @@
 
 - `ConsistentHash`: keys to nodes; its kin are in `coterie.ring`.
 - `coterie.balance`: requests to backends.
+- `Pool`: work for many processes, a drop-in for `multiprocessing.Pool`.
 - `coterie.raft`: consensus, as a machine that can be driven by hand; `coterie.protocol`: the shape of such machines.
 - `coterie.sim`: deterministic worlds in which protocols, ours and yours, meet failures.
 - `coterie.textbook`: the classes of the articles that Coterie grew from, on real protocols.
@@ -23,9 +24,11 @@ from coterie.exceptions import (
     NoBackendError,
     RequestError,
     StoppedError,
+    TaskError,
     UnavailableError,
     UnknownNodeError,
     UnknownOutcomeError,
+    WorkerDiedError,
 )
 from coterie.ring import ConsistentHash
 
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
         sim as sim,
         textbook as textbook,
     )
+    from coterie._pool.pool import Pool as Pool
+    from coterie._pool.timeouts import TaskTimeoutError as TaskTimeoutError
 
 __all__ = [
     "ConfigError",
@@ -47,16 +52,22 @@ __all__ = [
     "InternalError",
     "InvariantViolated",
     "NoBackendError",
+    "Pool",
     "RequestError",
     "StoppedError",
+    "TaskError",
+    "TaskTimeoutError",
     "UnavailableError",
     "UnknownNodeError",
     "UnknownOutcomeError",
+    "WorkerDiedError",
 ]
 
 # From the compiled module: reading the package's metadata would cost milliseconds at each import.
 __version__ = _version()
 
+# Names that are loaded when somebody first asks for them, and where they are.
+_LATER = {"Pool": "coterie._pool.pool", "TaskTimeoutError": "coterie._pool.timeouts"}
 _MODULES = ("balance", "protocol", "raft", "ring", "sim", "textbook")
 
 
@@ -64,6 +75,9 @@ def __getattr__(name: str) -> Any:
     # A module is loaded when somebody first names it, so that `import coterie` costs little however much there is.
     if name in _MODULES:
         return import_module(f"coterie.{name}")
+    if name in _LATER:
+        thing = globals()[name] = getattr(import_module(_LATER[name]), name)
+        return thing
     raise AttributeError(f"module 'coterie' has no attribute {name!r}")
 
 

@@ -136,6 +136,14 @@ impl PoolCore {
         })
     }
 
+    /// One more user of a function.
+    fn share(&self, function: u32) -> PyResult<()> {
+        guard::shielded(|| {
+            self.ours()?.share(function);
+            Ok(())
+        })
+    }
+
     /// One user of a function less.
     fn release(&self, function: u32) -> PyResult<()> {
         guard::shielded(|| {
@@ -188,7 +196,7 @@ impl PoolCore {
                             batch.clear();
                         }
                         let handle = self.objects.put(error.value(py))?;
-                        let index = pool.offer_failed(job, Kind::ObjectError, &handle.to_le_bytes());
+                        let index = pool.offer_failed(job, function, Kind::ObjectError, &handle.to_le_bytes());
                         first.get_or_insert(index);
                         continue;
                     }
@@ -203,6 +211,41 @@ impl PoolCore {
             }
             let index = pool.offer(job, function, &batch.bytes, &batch.starts, sealed, waits);
             Ok(first.or((!batch.is_empty()).then_some(index)))
+        })
+    }
+
+    /// Hands out a single call; says its index. It takes over one user of the function.
+    fn offer_call(
+        &self,
+        py: Python<'_>,
+        job: JobId,
+        function: u32,
+        item: &Bound<'_, PyAny>,
+        waits: bool,
+    ) -> PyResult<u64> {
+        guard::shielded(|| {
+            let pool = self.ours()?;
+            let mut batch = Encoded::new(usize::MAX);
+            let encoded = if self.threads {
+                batch.push_object(function, item, &self.objects)
+            } else {
+                batch.push(function, item, &self.host.bind(py).getattr("dumps")?)
+            };
+            match encoded {
+                Ok(_) => Ok(pool.offer(job, function, &batch.bytes, &batch.starts, false, waits)),
+                Err(error) => {
+                    let handle = self.objects.put(error.value(py))?;
+                    Ok(pool.offer_failed(job, function, Kind::ObjectError, &handle.to_le_bytes()))
+                }
+            }
+        })
+    }
+
+    /// The pool does not work, because of this exception.
+    fn fail(&self, error: &Bound<'_, PyAny>) -> PyResult<()> {
+        guard::shielded(|| {
+            self.pool.fail(Failure::Object(self.objects.put(error)?));
+            Ok(())
         })
     }
 
@@ -226,22 +269,37 @@ impl PoolCore {
     }
 
     /// All results of a job that is over, in order, and the failure that came first.
-    fn gather<'py>(&self, py: Python<'py>, job: JobId, length: usize) -> PyResult<(Bound<'py, PyList>, Option<Py<PyAny>>)> {
+    ///
+    /// Nothing when the job was dropped.
+    fn gather<'py>(
+        &self,
+        py: Python<'py>,
+        job: JobId,
+    ) -> PyResult<Option<(Bound<'py, PyList>, Option<Bound<'py, PyAny>>)>> {
         guard::shielded(|| {
-            let mut runs = self.ours()?.fetch(job);
+            let pool = self.ours()?;
+            let Some(offered) = pool.offered(job) else { return Ok(None) };
+            let mut runs = pool.fetch(job);
             let count: u64 = runs.iter().map(|run| run.count).sum();
-            if count != length as u64 {
-                return Err(StoppedError::new_err("the pool was terminated before this was done"));
+            if count != offered {
+                return Err(super::errors::internal(&format!("{count} results of {offered} items")));
             }
-            let failure = self.first_failure(py, &runs)?;
+            let mut failure = self.first_failure(py, &runs)?;
             runs.sort_unstable_by_key(|run| run.first);
             let list = PyList::empty(py);
-            if failure.is_none() {
-                for run in runs {
-                    self.decode(py, &run, |value, _| list.append(value))?;
+            for run in runs {
+                if failure.is_some() {
+                    break;
                 }
+                self.decode(py, &run, |value, is_failure| {
+                    if is_failure {
+                        failure.get_or_insert(value); // it cannot be unpickled
+                        return Ok(());
+                    }
+                    list.append(value)
+                })?;
             }
-            Ok((list, failure))
+            Ok(Some((list, failure)))
         })
     }
 
@@ -286,8 +344,8 @@ impl PoolCore {
     }
 
     /// How many more items of the job should be drawn.
-    fn appetite(&self, job: JobId) -> PyResult<u64> {
-        guard::shielded(|| Ok(self.ours()?.appetite(job)))
+    fn appetite(&self, job: JobId, most: u64) -> PyResult<u64> {
+        guard::shielded(|| Ok(self.ours()?.appetite(job, most)))
     }
 
     /// Waits until the job is over: 0 it is, 1 the time was up, 2 the pool was terminated, 3 it does not work.
@@ -337,23 +395,36 @@ impl PoolCore {
                 ("hopeless", told((process, signal).into_pyobject(py).map(|pair| pair.into_any().unbind())))
             }
             Failure::Initializer(body) => ("initializer", PyBytes::new(py, &body).into_any().unbind()),
+            Failure::Object(handle) => ("object", told(self.objects.look(py, handle).map(Bound::unbind))),
             Failure::CannotStart(why) => {
                 ("start", told(Ok(pyo3::types::PyString::new(py, &why).into_any().unbind())))
             }
         })
     }
 
-    /// Interrupts what runs of this job; says how many workers.
-    fn interrupt(&self, job: JobId) -> PyResult<usize> {
-        guard::shielded(|| Ok(self.ours()?.interrupt(job)))
+    /// Interrupts what runs of this job, or this item of it; says how many workers run it.
+    fn interrupt(&self, job: JobId, item: Option<u64>) -> PyResult<usize> {
+        guard::shielded(|| Ok(self.ours()?.interrupt(job, item)))
     }
 
-    /// Ends workers that run something of this job.
-    fn kill_runners(&self, job: JobId) -> PyResult<()> {
+    /// The same as `wait_over` for the moment when nobody runs an item of the job.
+    fn wait_at_rest(&self, py: Python<'_>, job: JobId, item: Option<u64>, timeout: Option<f64>) -> PyResult<u8> {
+        self.wait(py, timeout, |pool, deadline| pool.wait_at_rest(job, item, deadline, check_signals))
+    }
+
+    /// Ends workers that run something of this job, or this item of it.
+    fn kill_runners(&self, job: JobId, item: Option<u64>) -> PyResult<()> {
         guard::shielded(|| {
-            self.ours()?.kill_runners(job);
+            self.ours()?.kill_runners(job, item);
             Ok(())
         })
+    }
+
+    /// Nobody wants the results of the job, which shall be done all the same.
+    fn abandon(&self, job: JobId) {
+        if self.pool.is_ours() {
+            self.pool.abandon(job);
+        }
     }
 
     /// The desk of a worker that is a thread of this process.
@@ -397,13 +468,13 @@ impl PoolCore {
         })
     }
 
-    fn first_failure(&self, py: Python<'_>, runs: &[Run]) -> PyResult<Option<Py<PyAny>>> {
+    fn first_failure<'py>(&self, py: Python<'py>, runs: &[Run]) -> PyResult<Option<Bound<'py, PyAny>>> {
         for run in runs {
             let mut bytes = &run.bytes[..];
             for index in run.first..run.first + run.count {
                 let Some((header, body, rest)) = split(bytes) else { break };
                 if header.kind.is_failure() {
-                    return Ok(Some(self.explain(py, header.kind, index, body)?.unbind()));
+                    return Ok(Some(self.explain(py, header.kind, index, body)?));
                 }
                 bytes = rest;
             }

@@ -349,7 +349,8 @@ impl Lane {
         let tail = self.memory.words(self.worker).result_tail.load(Ordering::Acquire);
         let from = self.reader.head;
         let (mut at, mut count) = (from, 0);
-        while count < most && at < tail {
+        let end = from + self.results.until_end(from) as u64;
+        while count < most && at < tail.min(end) {
             match self.results.message(at) {
                 Some((header, _)) if !header.more && header.kind != Kind::Pad && header.kind != Kind::Broken => {
                     at += header.span() as u64;

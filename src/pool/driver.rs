@@ -42,6 +42,8 @@ pub enum Failure {
     Hopeless(i32, i32),
     /// The initializer raised this (pickled).
     Initializer(Arc<[u8]>),
+    /// The same in a thread of this process: a handle.
+    Object(u64),
     /// No worker can be started.
     CannotStart(String),
 }
@@ -122,6 +124,8 @@ struct JobState {
     function: Option<u32>,
     /// No more items will come.
     sealed: bool,
+    /// It goes when it is over.
+    abandoned: bool,
     /// Whom to tell: of the whole job, or of single items.
     notify: bool,
     notify_items: BTreeMap<u64, ()>,
@@ -189,6 +193,11 @@ impl Pool {
         self.lock().functions.define(definition)
     }
 
+    /// One more user of a function.
+    pub fn share(&self, function: u32) {
+        self.lock().functions.share(function);
+    }
+
     /// One user of a function less.
     pub fn release(&self, function: u32) {
         self.lock().functions.release(function);
@@ -212,6 +221,7 @@ impl Pool {
             results: Results::new(order),
             function,
             sealed: false,
+            abandoned: false,
             notify,
             notify_items: BTreeMap::new(),
         };
@@ -238,12 +248,11 @@ impl Pool {
     }
 
     /// An item that cannot be handed out has this outcome. It takes the next index.
-    pub fn offer_failed(&self, job: JobId, kind: Kind, body: &[u8]) -> u64 {
+    pub fn offer_failed(&self, job: JobId, function: u32, kind: Kind, body: &[u8]) -> u64 {
         let mut core = self.lock();
         let Some(items) = core.items.get_mut(&job) else { return 0 };
         let index = items.count();
-        items.push(0, &[0; 8], &[0]);
-        items.finished(index, 1);
+        items.push(function, &[0; 8], &[0]);
         core.scheduler.offer_finished(job);
         let mut bytes = Vec::new();
         append(&mut bytes, kind, 0, body);
@@ -277,6 +286,20 @@ impl Pool {
         self.pump(&mut core);
     }
 
+    /// Nobody wants the results of the job, which shall be done all the same.
+    pub fn abandon(&self, job: JobId) {
+        let mut core = self.lock();
+        if let Some(found) = core.jobs.get_mut(&job) {
+            found.abandoned = true;
+        }
+        core.conclude(job);
+    }
+
+    /// How many items were offered; nothing when the job was dropped.
+    pub fn offered(&self, job: JobId) -> Option<u64> {
+        self.lock().items.get(&job).map(Items::count)
+    }
+
     /// Nobody wants the result of this single call.
     pub fn forget_single(&self, job: JobId, index: u64) {
         if let Some(found) = self.lock().jobs.get_mut(&job) {
@@ -308,13 +331,13 @@ impl Pool {
         core.jobs.get(&job).is_some_and(|found| found.results.has_single(index))
     }
 
-    /// How many more items of the job should be drawn, so that no worker waits.
-    pub fn appetite(&self, job: JobId) -> u64 {
+    /// How many more items of the job should be drawn, so that no worker waits; no more than `most` are in flight.
+    pub fn appetite(&self, job: JobId, most: u64) -> u64 {
         let core = self.lock();
         let Some(found) = core.jobs.get(&job) else { return 0 };
         let there = core.items.get(&job).map_or(0, Items::count);
         let fetched = found.results.fetched();
-        core.scheduler.window(job).saturating_sub(there - fetched)
+        core.scheduler.window(job).min(most).saturating_sub(there - fetched)
     }
 
     /// Waits until the job is over.
@@ -387,15 +410,13 @@ impl Pool {
         self.lock().failure.clone()
     }
 
-    /// Ends what runs of this job, by SIGINT first: which processes, for each that runs an item of it.
-    pub fn interrupt(&self, job: JobId) -> usize {
+    /// Interrupts what runs of this job, or this item of it, by SIGINT; says how many workers run it.
+    pub fn interrupt(&self, job: JobId, item: Option<u64>) -> usize {
         let mut core = self.lock();
         self.pump(&mut core);
         let mut count = 0;
         for worker in 0..core.lanes.len() {
-            let Some((_, _, claim)) = core.scheduler.running(worker).filter(|(whose, ..)| *whose == job) else {
-                continue;
-            };
+            let Some(claim) = core.runs(worker, job, item) else { continue };
             core.lanes[worker].interrupt(claim);
             if let Some(file) = core.processes[worker].as_ref().and_then(|process| process.file.as_ref()) {
                 linux::signal(file, libc::SIGINT);
@@ -405,12 +426,23 @@ impl Pool {
         count
     }
 
+    /// Waits until nobody runs an item of the job.
+    pub fn wait_at_rest<E>(
+        &self,
+        job: JobId,
+        item: Option<u64>,
+        deadline: Instant,
+        check: impl FnMut() -> Result<(), E>,
+    ) -> Result<Waiting, E> {
+        self.wait(|core| core.runners(job, item) == 0, deadline, check)
+    }
+
     /// Ends workers that still run an item of this job; the supervisor replaces them.
-    pub fn kill_runners(&self, job: JobId) {
+    pub fn kill_runners(&self, job: JobId, item: Option<u64>) {
         let mut core = self.lock();
         self.pump(&mut core);
         for worker in 0..core.lanes.len() {
-            if core.scheduler.running(worker).is_some_and(|(whose, ..)| whose == job) {
+            if core.runs(worker, job, item).is_some() {
                 core.scheduler.give_up(worker);
                 core.kill(worker);
             }
@@ -587,6 +619,12 @@ impl Pool {
         self.poke_dispatcher();
     }
 
+    /// The pool does not work.
+    pub fn fail(&self, failure: Failure) {
+        self.lock().fail(failure);
+        self.tell_everybody();
+    }
+
     /// A worker thread has left.
     pub fn left(&self, worker: usize) {
         if let Some(process) = &mut self.lock().processes[worker] {
@@ -618,6 +656,17 @@ impl Core {
         (self.state == State::Stopped).then_some(Waiting::Stopped)
     }
 
+    /// The claim of what the worker runs, if that is of the job, and the item asked for.
+    fn runs(&self, worker: usize, job: JobId, item: Option<u64>) -> Option<u64> {
+        let (whose, index, claim) = self.scheduler.running(worker)?;
+        (whose == job && item.is_none_or(|item| item == index)).then_some(claim)
+    }
+
+    /// How many workers run an item of the job.
+    fn runners(&self, job: JobId, item: Option<u64>) -> usize {
+        (0..self.lanes.len()).filter(|&worker| self.runs(worker, job, item).is_some()).count()
+    }
+
     fn seal(&mut self, job: JobId) {
         if let Some(found) = self.jobs.get_mut(&job) {
             found.sealed = true;
@@ -640,6 +689,9 @@ impl Core {
         }
         if std::mem::take(&mut found.notify) {
             self.finished.push((job, u64::MAX));
+        }
+        if found.abandoned {
+            self.forget(job);
         }
     }
 
@@ -676,6 +728,13 @@ impl Core {
             }
         }
         if let Some(items) = self.items.get_mut(&job) {
+            if found.results.is_single() {
+                // Each single call is a user of its function.
+                for index in run.first..run.first + run.count {
+                    let Some((batch, _)) = items.find(index) else { continue };
+                    self.functions.release(batch.function);
+                }
+            }
             items.finished(run.first, run.count);
         }
         found.results.put(run);
@@ -761,6 +820,15 @@ impl Core {
     pub(super) fn bury(&mut self, worker: usize, status: Option<i32>, now: Instant) {
         self.attend(worker, now);
         let Some(process) = self.processes[worker].take() else { return };
+        let is_useless = !self.lanes[worker].is_ready() && status.is_some_and(|status| status > 0);
+        if is_useless && process.id != 0 {
+            // It would be the same with the next one, and the one after that.
+            self.fail(Failure::CannotStart(format!(
+                "worker {} ended with exit code {} before it could work",
+                process.id,
+                status.unwrap_or_default()
+            )));
+        }
         let expected = self.state != State::Running && self.is_idle() || self.state == State::Terminating;
         if expected && self.scheduler.stage(worker) == Stage::Working {
             self.scheduler.give_up(worker);

@@ -105,7 +105,8 @@ impl Ring {
         self.size.saturating_sub(tail.saturating_sub(head) as usize)
     }
 
-    fn until_end(&self, at: u64) -> usize {
+    /// Bytes from a position to the ring's end.
+    pub fn until_end(&self, at: u64) -> usize {
         self.size - (at as usize & (self.size - 1))
     }
 

@@ -1,10 +1,11 @@
 //! Sees workers end, buries them, starts others; ends them all when the pool shall stop.
 
 use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::driver::{Pool, State};
+use super::driver::{Failure, Pool, State};
 use super::linux;
 use crate::time::Instant;
 
@@ -29,9 +30,16 @@ impl Pool {
     /// Starts the pool's two threads.
     pub fn watch(self: &Arc<Self>) -> std::io::Result<()> {
         let (supervisor, dispatcher) = (Arc::clone(self), Arc::clone(self));
-        std::thread::Builder::new().name("coterie-pool".into()).spawn(move || supervisor.supervise())?;
-        std::thread::Builder::new().name("coterie-pool-io".into()).spawn(move || dispatcher.dispatch())?;
+        std::thread::Builder::new().name("coterie-pool".into()).spawn(move || supervisor.guarded(Self::supervise))?;
+        std::thread::Builder::new().name("coterie-pool-io".into()).spawn(move || dispatcher.guarded(Self::dispatch))?;
         Ok(())
+    }
+
+    /// A thread of the pool that panics leaves a pool that does not work, and says so: nobody waits for ever.
+    fn guarded(&self, life: fn(&Self)) {
+        if catch_unwind(AssertUnwindSafe(|| life(self))).is_err() {
+            self.fail(Failure::CannotStart("one of its threads panicked; please report it".to_owned()));
+        }
     }
 
     fn supervise(&self) {

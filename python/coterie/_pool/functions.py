@@ -1,0 +1,132 @@
+"""How functions and arguments travel to workers, and results back.
+
+What a worker can import goes by its name; what it cannot (a lambda, a closure, a notebook's cell, a function of
+``__main__`` that the worker's ``__main__`` lacks) goes by its value, through cloudpickle.
+"""
+
+from __future__ import annotations
+
+import io
+import linecache
+import pickle
+import sys
+from collections import ChainMap
+from multiprocessing.reduction import ForkingPickler
+from types import FunctionType
+from typing import Any
+
+import cloudpickle
+
+loads = pickle.loads
+
+# A pickle names the modules of what goes by name; further in than this nobody looks for one.
+_LOOK = 1 << 16
+
+
+class Main:
+    """What workers know of this process's ``__main__``."""
+
+    def knows(self, thing: Any) -> bool:  # noqa: ARG002 - this one knows nothing
+        """Whether workers find `thing`, a function or class of ``__main__``, by its name."""
+        return False
+
+
+class InheritedMain(Main):
+    """Workers were forked: they know what was there at that moment."""
+
+    def __init__(self) -> None:
+        main = sys.modules.get("__main__")
+        kinds = (FunctionType, type)
+        self._things = {name: thing for name, thing in vars(main).items() if isinstance(thing, kinds)}
+
+    def knows(self, thing: Any) -> bool:
+        root, *path = thing.__qualname__.split(".")
+        found = self._things.get(root)
+        for name in path:
+            found = getattr(found, name, None)
+        return found is thing
+
+
+class ImportedMain(Main):
+    """Workers import the script anew, without what stands under its ``if __name__ == "__main__":``."""
+
+    def knows(self, thing: Any) -> bool:
+        main = sys.modules.get("__main__")
+        if getattr(main, "__file__", None) is None and getattr(main, "__spec__", None) is None:
+            return False
+        found: Any = main
+        for name in thing.__qualname__.split("."):
+            found = getattr(found, name, None)
+        if found is not thing:
+            return False
+        code = getattr(thing, "__code__", None)
+        if code is None or "." in thing.__qualname__:
+            return True
+        line = linecache.getline(code.co_filename, code.co_firstlineno, vars(main))
+        return not line[:1].isspace()
+
+
+def worker_knows(main: Main, thing: Any) -> bool:
+    """Whether `thing` is one of ``__main__`` that workers find by its name."""
+    return isinstance(thing, (FunctionType, type)) and thing.__module__ == "__main__" and main.knows(thing)
+
+
+class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc,unused-ignore]
+    """By value what workers cannot import; with the reductions that multiprocessing and its users registered."""
+
+    def __init__(self, file: io.BytesIO, main: Main) -> None:
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        self._main = main
+        extra: dict[Any, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined] # noqa: SLF001 - it has no other name
+        self.dispatch_table = ChainMap(self.dispatch_table, extra)
+
+    def reducer_override(self, obj: Any) -> Any:
+        if worker_knows(self._main, obj):
+            return NotImplemented
+        return super().reducer_override(obj)
+
+
+def dump_by_value(thing: Any, main: Main) -> bytes:
+    """The pickle of anything that cloudpickle can take."""
+    file = io.BytesIO()
+    _Pickler(file, main).dump(thing)
+    return file.getvalue()
+
+
+class Dumper:
+    """Pickles arguments for workers that know a certain ``__main__``."""
+
+    def __init__(self, main: Main) -> None:
+        self._main = main
+
+    def __call__(self, thing: Any) -> Any:
+        """The pickle of `thing`; what `pickle` cannot take, cloudpickle may."""
+        try:
+            made = ForkingPickler.dumps(thing)
+        except Exception:
+            try:
+                return dump_by_value(thing, self._main)
+            except Exception:  # noqa: BLE001, S110 - the first error says more
+                pass
+            raise
+        if b"__main__" in bytes(made[:_LOOK]):
+            # Something of ours goes by name: a class, perhaps one that workers do not know.
+            try:
+                return dump_by_value(thing, self._main)
+            except Exception:  # noqa: BLE001 - a lock among a function's globals, for one; by name it may work
+                return made
+        return made
+
+
+def is_importable(function: Any) -> bool:
+    """Whether `function` is one that every worker finds in the same module, so that it is always the same."""
+    return isinstance(function, FunctionType) and _by_name(function) is function
+
+
+def _by_name(function: FunctionType) -> Any:
+    if function.__module__ == "__main__" or "<locals>" in function.__qualname__:
+        return None
+    found: Any = sys.modules.get(function.__module__)
+    for name in function.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found
