@@ -366,7 +366,6 @@ impl Lane {
 
     /// What was read may be overwritten.
     pub fn release(&mut self) {
-        self.reader.release();
         publish(&self.words().result_head, self.reader.head);
         self.rouse();
     }
@@ -476,7 +475,6 @@ impl Desk {
 
     /// What was read may be overwritten. The pool is told only when it pays.
     pub fn release(&mut self) {
-        self.reader.release();
         publish(&self.words().task_head, self.reader.head);
     }
 

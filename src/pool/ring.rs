@@ -154,6 +154,8 @@ pub struct Reader {
     /// Where the reader stands.
     pub head: u64,
     parts: Vec<u8>,
+    /// The parts are a message that was found: the next one begins anew.
+    is_whole: bool,
 }
 
 /// What a reader finds.
@@ -168,8 +170,13 @@ pub enum Found<'a> {
 }
 
 impl Reader {
-    /// The next message before `tail`. What is found is read: call `release` when its body is not needed any more.
+    /// The next message before `tail`. What is found is read: the reader stands behind it.
     pub fn next<'a>(&'a mut self, ring: &'a Ring, tail: u64) -> Found<'a> {
+        if self.is_whole {
+            self.is_whole = false;
+            self.parts.clear();
+            self.parts.shrink_to(1 << 20); // a large message shall not be paid for ever after
+        }
         loop {
             if self.head >= tail {
                 return Found::Nothing;
@@ -188,6 +195,7 @@ impl Reader {
             if header.more {
                 continue;
             }
+            self.is_whole = true;
             let header = Header { length: self.parts.len(), ..header };
             return Found::Message(header, &self.parts);
         }
@@ -195,16 +203,7 @@ impl Reader {
 
     /// Whether fragments of an unfinished message wait here.
     pub fn is_inside_message(&self) -> bool {
-        !self.parts.is_empty()
-    }
-
-    /// The last message's body is not needed any more.
-    pub fn release(&mut self) {
-        if self.parts.capacity() > 1 << 20 {
-            self.parts = Vec::new(); // a large message shall not be paid for ever after
-        } else {
-            self.parts.clear();
-        }
+        !self.parts.is_empty() && !self.is_whole
     }
 }
 
@@ -259,7 +258,6 @@ mod tests {
                 Found::Nothing => return,
                 Found::Nonsense => panic!("nonsense at {}", reader.head),
             }
-            reader.release();
         }
     }
 

@@ -66,30 +66,27 @@ class ImportedMain(Main):
         return not line[:1].isspace()
 
 
-def worker_knows(main: Main, thing: Any) -> bool:
-    """Whether `thing` is one of ``__main__`` that workers find by its name."""
-    return isinstance(thing, (FunctionType, type)) and thing.__module__ == "__main__" and main.knows(thing)
-
-
 class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc,unused-ignore]
-    """By value what workers cannot import; with the reductions that multiprocessing and its users registered."""
+    """By value what the other side cannot import; with the reductions that multiprocessing and its users registered."""
 
-    def __init__(self, file: io.BytesIO, main: Main) -> None:
+    def __init__(self, file: io.BytesIO, main: Main, *, of_main: bool) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
-        self._main = main
+        self._main, self._of_main = main, of_main
         extra: dict[Any, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined] # noqa: SLF001 - it has no other name
-        self.dispatch_table = ChainMap(self.dispatch_table, extra)
+        self.dispatch_table = ChainMap(extra, self.dispatch_table)
 
     def reducer_override(self, obj: Any) -> Any:
-        if worker_knows(self._main, obj):
-            return NotImplemented
+        if isinstance(obj, (FunctionType, type)):
+            is_of_main = obj.__module__ == "__main__"
+            if self._main.knows(obj) if is_of_main else self._of_main:
+                return NotImplemented
         return super().reducer_override(obj)
 
 
-def dump_by_value(thing: Any, main: Main) -> bytes:
-    """The pickle of anything that cloudpickle can take."""
+def dump_by_value(thing: Any, main: Main, *, of_main: bool = False) -> bytes:
+    """The pickle of anything that cloudpickle can take; with `of_main` only what ``__main__`` defines goes by value."""
     file = io.BytesIO()
-    _Pickler(file, main).dump(thing)
+    _Pickler(file, main, of_main=of_main).dump(thing)
     return file.getvalue()
 
 

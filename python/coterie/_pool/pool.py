@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from coterie._coterie import PoolCore
 from coterie._pool import cpus
-from coterie._pool.functions import Dumper, Main, dump_by_value, is_importable, loads
+from coterie._pool.functions import Dumper, Main, is_importable, loads
 from coterie._pool.results import WHOLE, AsyncResult, CallResult, IMapIterator, MapResult
 from coterie._pool.starters import ByContext, ForkedTemplate, FreshTemplate, Starter, Threads, has_one_thread
 from coterie._pool.timeouts import TaskTimeoutError
@@ -157,6 +157,7 @@ class Pool:
         host.begin(starter)
         self._starter = starter
         self._threads = threads
+        self._dumps = host.dumps
         try:
             self._core.populate()
             self._core.watch()
@@ -327,11 +328,11 @@ class Pool:
         if self._threads:
             return core.define(style, func)
         if not is_importable(func):
-            return core.define(style, dump_by_value(func, self._starter.main))
+            return core.define(style, bytes(self._dumps(func)))
         with self._lock:
             place = self._functions.get((func, style))
             if place is None:
-                place = core.define(style, dump_by_value(func, self._starter.main))
+                place = core.define(style, bytes(self._dumps(func)))
                 self._functions[func, style] = place
                 if len(self._functions) > _FUNCTIONS_MAX:
                     core.release(self._functions.popitem(last=False)[1])

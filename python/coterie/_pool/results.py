@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 OVER, TIMED_OUT = 0, 1
 # The key under which the end of a whole job is told.
 WHOLE = (1 << 64) - 1
+# The most items of a lazy map that are drawn and not yet answered.
+_WINDOW_MAX = 1 << 15
 
 
 class AsyncResult:
@@ -223,6 +225,7 @@ class IMapIterator(Iterator[Any]):
                 raise StopIteration
             core = pool._core
             self._feed()
+            is_over = self._sealed and core.is_over(self._job)  # asked first: what comes later is not missed
             values, failures = core.fetch(self._job)
             if values:
                 for place in failures:
@@ -231,7 +234,7 @@ class IMapIterator(Iterator[Any]):
                 self._low = len(values) // 2
                 self._feed()
                 return
-            if self._sealed and core.is_over(self._job):
+            if is_over:
                 self._finish(pool)
                 continue
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -241,7 +244,7 @@ class IMapIterator(Iterator[Any]):
             if status != OVER or not pool._is_alive():
                 self._give_up(pool)
                 raise pool._why_not()
-            self._window *= 2
+            self._window = min(2 * self._window, _WINDOW_MAX)
 
     def _finish(self, pool: Pool) -> None:
         self._give_up(pool)

@@ -9,11 +9,12 @@ import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing.pool import MaybeEncodingError
+from multiprocessing.reduction import ForkingPickler
 from types import FrameType
 from typing import Any
 
 from coterie._coterie import PoolDesk, pool_follow
-from coterie._pool.functions import Dumper, Main, loads
+from coterie._pool.functions import Main, dump_by_value, loads
 
 
 class Codec:
@@ -45,33 +46,16 @@ class Codec:
         return self.failure(MaybeEncodingError(why, result))
 
 
-_dump = Dumper(Main())
-
-
 def _dump_result(result: object) -> Any:
     try:
-        return pickle.dumps(result, pickle.HIGHEST_PROTOCOL) if type(result) in _PLAIN else _forking(result)
+        return ForkingPickler.dumps(result)
     except Exception:
         try:
-            return _dump_by_value(result)
+            # As in multiprocessing, a lambda of some module is no result; an object of a notebook's class is.
+            return dump_by_value(result, Main(), of_main=True)
         except Exception:  # noqa: BLE001, S110 - the first error says more
             pass
         raise
-
-
-def _forking(result: object) -> Any:
-    from multiprocessing.reduction import ForkingPickler  # noqa: PLC0415 - a template forks before it is needed
-
-    return ForkingPickler.dumps(result)
-
-
-def _dump_by_value(result: object) -> bytes:
-    from coterie._pool.functions import dump_by_value  # noqa: PLC0415 - the same
-
-    return dump_by_value(result, Main())
-
-
-_PLAIN = frozenset({bool, int, complex})
 
 
 def _summary(error: BaseException) -> str:
