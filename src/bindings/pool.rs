@@ -250,17 +250,23 @@ impl PoolCore {
     }
 
     /// Nobody wants the job any more.
-    fn forget(&self, job: JobId) {
-        if self.pool.is_ours() {
-            self.pool.forget(job);
-        }
+    fn forget(&self, job: JobId) -> PyResult<()> {
+        guard::shielded(|| {
+            if self.pool.is_ours() {
+                self.pool.forget(job);
+            }
+            Ok(())
+        })
     }
 
     /// Nobody wants the result of this single call.
-    fn forget_single(&self, job: JobId, index: u64) {
-        if self.pool.is_ours() {
-            self.pool.forget_single(job, index);
-        }
+    fn forget_single(&self, job: JobId, index: u64) -> PyResult<()> {
+        guard::shielded(|| {
+            if self.pool.is_ours() {
+                self.pool.forget_single(job, index);
+            }
+            Ok(())
+        })
     }
 
     /// Tell the host when this item is finished; says whether it is finished already.
@@ -369,36 +375,51 @@ impl PoolCore {
     }
 
     /// Takes no more work; stops when all is done.
-    fn close(&self) {
-        if self.pool.is_ours() {
-            self.pool.close();
-        }
+    fn close(&self) -> PyResult<()> {
+        guard::shielded(|| {
+            if self.pool.is_ours() {
+                self.pool.close();
+            }
+            Ok(())
+        })
     }
 
     /// Ends all workers at once.
-    fn terminate(&self) {
-        if self.pool.is_ours() {
-            self.pool.terminate();
-        }
+    fn terminate(&self) -> PyResult<()> {
+        guard::shielded(|| {
+            if self.pool.is_ours() {
+                self.pool.terminate();
+            }
+            Ok(())
+        })
     }
 
     /// Whether no worker is left.
-    fn is_stopped(&self) -> bool {
-        !self.pool.is_ours() || self.pool.state() == State::Stopped
+    fn is_stopped(&self) -> PyResult<bool> {
+        guard::shielded(|| Ok(!self.pool.is_ours() || self.pool.state() == State::Stopped))
+    }
+
+    /// Waits until the pool's threads have ended, after it has stopped.
+    fn join_threads(&self, py: Python<'_>) -> PyResult<()> {
+        guard::shielded(|| {
+            let pool = self.ours()?;
+            py.detach(|| pool.join_threads());
+            Ok(())
+        })
     }
 
     /// Why the pool does not work, if it does not: a word, and what belongs to it.
-    fn failure(&self, py: Python<'_>) -> Option<(&'static str, Py<PyAny>)> {
-        let told = |value: PyResult<Py<PyAny>>| value.unwrap_or_else(|_| py.None());
-        Some(match self.pool.failure()? {
-            Failure::Hopeless(process, signal) => {
-                ("hopeless", told((process, signal).into_pyobject(py).map(|pair| pair.into_any().unbind())))
-            }
-            Failure::Initializer(body) => ("initializer", PyBytes::new(py, &body).into_any().unbind()),
-            Failure::Object(handle) => ("object", told(self.objects.look(py, handle).map(Bound::unbind))),
-            Failure::CannotStart(why) => {
-                ("start", told(Ok(pyo3::types::PyString::new(py, &why).into_any().unbind())))
-            }
+    fn failure<'py>(&self, py: Python<'py>) -> PyResult<Option<(&'static str, Bound<'py, PyAny>)>> {
+        guard::shielded(|| {
+            Ok(Some(match self.ours()?.failure() {
+                None => return Ok(None),
+                Some(Failure::Hopeless(process, signal)) => {
+                    ("hopeless", (process, signal).into_pyobject(py)?.into_any())
+                }
+                Some(Failure::Initializer(body)) => ("initializer", PyBytes::new(py, &body).into_any()),
+                Some(Failure::Object(handle)) => ("object", self.objects.look(py, handle)?),
+                Some(Failure::CannotStart(why)) => ("start", why.into_pyobject(py)?.into_any()),
+            }))
         })
     }
 
@@ -421,10 +442,13 @@ impl PoolCore {
     }
 
     /// Nobody wants the results of the job, which shall be done all the same.
-    fn abandon(&self, job: JobId) {
-        if self.pool.is_ours() {
-            self.pool.abandon(job);
-        }
+    fn abandon(&self, job: JobId) -> PyResult<()> {
+        guard::shielded(|| {
+            if self.pool.is_ours() {
+                self.pool.abandon(job);
+            }
+            Ok(())
+        })
     }
 
     /// The desk of a worker that is a thread of this process.
@@ -436,8 +460,11 @@ impl PoolCore {
     }
 
     /// A worker thread has left.
-    fn left(&self, worker: usize) {
-        self.pool.left(worker);
+    fn left(&self, worker: usize) -> PyResult<()> {
+        guard::shielded(|| {
+            self.pool.left(worker);
+            Ok(())
+        })
     }
 }
 

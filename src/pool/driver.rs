@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::channel::{DISPATCHER, HELPER, Lane, Memory};
@@ -96,6 +97,7 @@ pub struct Pool {
     /// When the dispatcher wakes by itself.
     dispatcher_until: AtomicU64,
     pub(super) host: Box<dyn Host>,
+    pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
     /// The process that made it. A forked child has none of its threads.
     owner: i32,
 }
@@ -159,6 +161,7 @@ impl Pool {
             helped: AtomicBool::new(false),
             dispatcher_until: AtomicU64::new(0),
             host,
+            threads: Mutex::new(Vec::new()),
             owner: linux::process_id(),
         }))
     }
@@ -342,7 +345,7 @@ impl Pool {
 
     /// Waits until the job is over.
     pub fn wait_over<E>(&self, job: JobId, deadline: Instant, check: impl FnMut() -> Result<(), E>) -> Result<Waiting, E> {
-        self.wait(|core| core.is_over(job), deadline, check)
+        self.wait(|core| core.outcome(core.is_over(job)), deadline, check)
     }
 
     /// Waits until the result of a single call is there.
@@ -354,7 +357,7 @@ impl Pool {
         check: impl FnMut() -> Result<(), E>,
     ) -> Result<Waiting, E> {
         let is_there = |core: &Core| core.jobs.get(&job).is_none_or(|found| found.results.has_single(index));
-        self.wait(is_there, deadline, check)
+        self.wait(|core| core.outcome(is_there(core)), deadline, check)
     }
 
     /// Waits until results may be fetched, or none will come any more of those that were offered.
@@ -362,12 +365,12 @@ impl Pool {
         let is_there = |core: &Core| {
             core.jobs.get(&job).is_none_or(|found| found.results.has_some() || core.scheduler.unfinished(job) == 0)
         };
-        self.wait(is_there, deadline, check)
+        self.wait(|core| core.outcome(is_there(core)), deadline, check)
     }
 
     /// Waits until no worker is left.
     pub fn wait_stopped<E>(&self, deadline: Instant, check: impl FnMut() -> Result<(), E>) -> Result<Waiting, E> {
-        self.wait(|core| core.state == State::Stopped, deadline, check)
+        self.wait(|core| (core.state == State::Stopped).then_some(Waiting::Over), deadline, check)
     }
 
     /// Takes no more work; stops when all is done.
@@ -434,7 +437,7 @@ impl Pool {
         deadline: Instant,
         check: impl FnMut() -> Result<(), E>,
     ) -> Result<Waiting, E> {
-        self.wait(|core| core.runners(job, item) == 0, deadline, check)
+        self.wait(|core| core.outcome(core.runners(job, item) == 0), deadline, check)
     }
 
     /// Ends workers that still run an item of this job; the supervisor replaces them.
@@ -472,10 +475,10 @@ impl Pool {
         }
     }
 
-    /// Waits until `is_there`, helping. `check` is called when a signal came, and twenty times a second.
+    /// Waits for an outcome, helping. `check` is called when a signal came, and twenty times a second.
     fn wait<E>(
         &self,
-        is_there: impl Fn(&Core) -> bool,
+        outcome: impl Fn(&Core) -> Option<Waiting>,
         deadline: Instant,
         mut check: impl FnMut() -> Result<(), E>,
     ) -> Result<Waiting, E> {
@@ -487,7 +490,7 @@ impl Pool {
             let mut core = self.lock();
             self.pump(&mut core);
             watch.heard = bell;
-            if let Some(end) = core.outcome(&is_there) {
+            if let Some(end) = outcome(&core) {
                 watch.leave(&core);
                 return Ok(end);
             }
@@ -644,9 +647,9 @@ impl Pool {
 }
 
 impl Core {
-    /// Why a waiter should stop waiting, if it should.
-    fn outcome(&self, is_there: &impl Fn(&Self) -> bool) -> Option<Waiting> {
-        if is_there(self) {
+    /// Why somebody who waits for a result should stop waiting, if he should.
+    fn outcome(&self, is_there: bool) -> Option<Waiting> {
+        if is_there {
             // A job that was dropped by `terminate` is "over" too; what was finished before keeps its results.
             return Some(Waiting::Over);
         }

@@ -337,8 +337,11 @@ impl Scheduler {
             return false;
         }
         let workers = self.settings.workers as u64;
-        let share = job.pending().div_ceil(2 * workers).max(1);
+        let share = (job.pending() + open).div_ceil(2 * workers).saturating_sub(open).max(u64::from(open == 0));
         let most = (wanted - open.min(wanted)).clamp(1, RUN_MAX).min(share);
+        if most == 0 {
+            return false;
+        }
         let Some(run) = job.peek(most) else {
             self.ready.pop_front();
             return false;
@@ -371,3 +374,6 @@ impl Scheduler {
 
 
 
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::driver::{Failure, Pool, State};
@@ -30,9 +30,21 @@ impl Pool {
     /// Starts the pool's two threads.
     pub fn watch(self: &Arc<Self>) -> std::io::Result<()> {
         let (supervisor, dispatcher) = (Arc::clone(self), Arc::clone(self));
-        std::thread::Builder::new().name("coterie-pool".into()).spawn(move || supervisor.guarded(Self::supervise))?;
-        std::thread::Builder::new().name("coterie-pool-io".into()).spawn(move || dispatcher.guarded(Self::dispatch))?;
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let thread = || std::thread::Builder::new().name("coterie-pool".into());
+        threads.push(thread().spawn(move || supervisor.guarded(Self::supervise))?);
+        threads.push(thread().spawn(move || dispatcher.guarded(Self::dispatch))?);
         Ok(())
+    }
+
+    /// Waits until the pool's two threads have ended, after it has stopped; none of them waits for itself.
+    pub fn join_threads(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let own = std::thread::current().id();
+        for thread in threads.into_iter().filter(|thread| thread.thread().id() != own) {
+            // A panic was told by `guarded`.
+            let _ = thread.join();
+        }
     }
 
     /// A thread of the pool that panics leaves a pool that does not work, and says so: nobody waits for ever.

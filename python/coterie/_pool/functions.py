@@ -12,7 +12,7 @@ import pickle
 import sys
 from collections import ChainMap
 from multiprocessing.reduction import ForkingPickler
-from types import FunctionType
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 import cloudpickle
@@ -70,10 +70,11 @@ class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc,unused-ignore]
     """By value what the other side cannot import; with the reductions that multiprocessing and its users registered."""
 
     def __init__(self, file: io.BytesIO, main: Main, *, of_main: bool) -> None:
-        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
         self._main, self._of_main = main, of_main
         extra: dict[Any, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined] # noqa: SLF001 - it has no other name
+        # Before the pickler is made, for it looks at its table only then.
         self.dispatch_table = ChainMap(extra, self.dispatch_table)
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, (FunctionType, type)):
@@ -115,15 +116,13 @@ class Dumper:
         return made
 
 
-def is_importable(function: Any) -> bool:
-    """Whether `function` is one that every worker finds in the same module, so that it is always the same."""
-    return isinstance(function, FunctionType) and _by_name(function) is function
-
-
-def _by_name(function: FunctionType) -> Any:
-    if function.__module__ == "__main__" or "<locals>" in function.__qualname__:
-        return None
+def is_importable(function: Any, main: Main) -> bool:
+    """Whether every worker finds `function` by its name, so that it is always the same."""
+    if not isinstance(function, (FunctionType, BuiltinFunctionType, type)):
+        return False
+    if function.__module__ == "__main__":
+        return isinstance(function, (FunctionType, type)) and main.knows(function)
     found: Any = sys.modules.get(function.__module__)
     for name in function.__qualname__.split("."):
         found = getattr(found, name, None)
-    return found
+    return found is function

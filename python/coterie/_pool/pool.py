@@ -160,10 +160,12 @@ class Pool:
         self._dumps = host.dumps
         try:
             self._core.populate()
-            self._core.watch()
         except BaseException:
+            self._core.terminate()
+            self._core.watch()
             _end(self._core, starter, self._owner, threads)
             raise
+        self._core.watch()
         self._terminate = util.Finalize(
             self, _end, args=(self._core, starter, self._owner, threads), exitpriority=15
         )
@@ -311,6 +313,7 @@ class Pool:
             for iterator in list(self._lazy):
                 iterator._exhaust()
         self._core.wait_stopped(None)
+        self._core.join_threads()
         self._starter.stop()
         self._terminate.cancel()
 
@@ -327,7 +330,7 @@ class Pool:
         core = self._core
         if self._threads:
             return core.define(style, func)
-        if not is_importable(func):
+        if not is_importable(func, self._starter.main):
             return core.define(style, bytes(self._dumps(func)))
         with self._lock:
             place = self._functions.get((func, style))
@@ -411,7 +414,7 @@ class Pool:
                 self._told.pop((job, WHOLE), None)
                 core.forget(job)
             result._settle(False, error)
-            if job is None or not isinstance(error, Exception):
+            if not isinstance(error, Exception) or self._core.is_stopped() or (place is not None and job is None):
                 raise
             if told:
                 result._tell()
@@ -579,6 +582,7 @@ def _end(core: PoolCore, starter: Starter, owner: int, threads: bool) -> None:
         return
     core.terminate()
     core.wait_stopped(None)
+    core.join_threads()
     if not threads:
         starter.stop()
 

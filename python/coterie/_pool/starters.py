@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import threading
+import warnings
 
 from collections.abc import Callable
 from multiprocessing import (
@@ -207,7 +208,10 @@ class ForkedTemplate(_Template):
         self.main: Main = InheritedMain()
         plan = self._plan(file, workers, initializer, initargs, process, self._sentinel)
         util._flush_std_streams()  # type: ignore[attr-defined]
-        self._pid = os.fork()
+        with warnings.catch_warnings():
+            # Python 3.12 and later warn of threads; those that there are belong to other pools and run no Python.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            self._pid = os.fork()
         if self._pid == 0:
             try:
                 self.leave()

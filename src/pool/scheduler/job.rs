@@ -11,7 +11,7 @@ pub(super) struct Job {
     pub(super) finished: u64,
     /// How often an item's worker died, for those that are tried again.
     pub(super) tries: BTreeMap<u64, u32>,
-    /// Items to be handed out, the next ones first; what came back goes before what is new.
+    /// Items to be handed out, in order: what came back has its old place.
     pending: VecDeque<Range<u64>>,
     waiting: u64,
     /// Nanoseconds that an item takes.
@@ -49,9 +49,17 @@ impl Job {
 
     pub(super) fn give_back(&mut self, items: Range<u64>) {
         self.waiting += items.end - items.start;
-        match self.pending.front_mut() {
-            Some(first) if first.start == items.end => first.start = items.start,
-            _ => self.pending.push_front(items),
+        let place = self.pending.partition_point(|range| range.start < items.start);
+        let joins_next = self.pending.get(place).is_some_and(|next| next.start == items.end);
+        let joins_last = place > 0 && self.pending[place - 1].end == items.start;
+        match (joins_last, joins_next) {
+            (true, true) => {
+                self.pending[place - 1].end = self.pending[place].end;
+                self.pending.remove(place);
+            }
+            (true, false) => self.pending[place - 1].end = items.end,
+            (false, true) => self.pending[place].start = items.start,
+            (false, false) => self.pending.insert(place, items),
         }
     }
 
