@@ -416,6 +416,9 @@ impl Pool {
     /// Interrupts what runs of this job, or this item of it, by SIGINT; says how many workers run it.
     pub fn interrupt(&self, job: JobId, item: Option<u64>) -> usize {
         let mut core = self.lock();
+        if item.is_none() {
+            core.cancel(job);
+        }
         self.pump(&mut core);
         let mut count = 0;
         for worker in 0..core.lanes.len() {
@@ -795,17 +798,28 @@ impl Core {
         true
     }
 
-    fn schedule(&mut self, now: Instant) {
+    fn cancel(&mut self, job: JobId) {
         let mut overdue = Vec::new();
-        let mut hands = Hands {
+        let (scheduler, mut hands) = self.parts(&mut overdue);
+        scheduler.cancel(job, &mut hands);
+    }
+
+    fn parts<'a>(&'a mut self, overdue: &'a mut Vec<usize>) -> (&'a mut Scheduler, Hands<'a>) {
+        let hands = Hands {
             lanes: &mut self.lanes,
             outgoing: &mut self.outgoing,
             functions: &self.functions,
             items: &self.items,
-            overdue: &mut overdue,
+            overdue,
         };
+        (&mut self.scheduler, hands)
+    }
+
+    fn schedule(&mut self, now: Instant) {
+        let mut overdue = Vec::new();
         if self.failure.is_none() {
-            self.scheduler.poll(now, &mut hands);
+            let (scheduler, mut hands) = self.parts(&mut overdue);
+            scheduler.poll(now, &mut hands);
         }
         for worker in overdue {
             self.kill(worker);

@@ -125,6 +125,18 @@ impl Scheduler {
         self.workers[worker].stage = Stage::Retiring;
     }
 
+    /// Nothing more of the job is to be begun.
+    pub fn cancel(&mut self, job: JobId, lanes: &mut impl Lanes) {
+        if let Some(found) = self.jobs.get_mut(&job) {
+            found.cancel();
+        }
+        for worker in 0..self.workers.len() {
+            if self.workers[worker].pieces.iter().any(|piece| piece.job == job) {
+                self.take_back(worker, lanes);
+            }
+        }
+    }
+
     /// Nobody waits for the job any more. Items that run are let run; their results are nobody's.
     pub fn close(&mut self, job: JobId) {
         self.jobs.remove(&job);
@@ -301,10 +313,14 @@ impl Scheduler {
         let waits_behind = found.is_running() && found.open() > 1;
         let is_not_taken = !found.is_running() && (found.is_new() || found.open() > 1) && self.has_idle();
         if is_slow && (waits_behind || is_not_taken) {
-            let count = lanes.recall(worker);
-            for piece in self.workers[worker].take_back(count) {
-                self.give_back(piece);
-            }
+            self.take_back(worker, lanes);
+        }
+    }
+
+    fn take_back(&mut self, worker: usize, lanes: &mut impl Lanes) {
+        let count = lanes.recall(worker);
+        for piece in self.workers[worker].take_back(count) {
+            self.give_back(piece);
         }
     }
 
@@ -338,7 +354,10 @@ impl Scheduler {
         }
         let workers = self.settings.workers as u64;
         let share = (job.pending() + open).div_ceil(2 * workers).saturating_sub(open).max(u64::from(open == 0));
-        let most = (wanted - open.min(wanted)).clamp(1, RUN_MAX).min(share);
+        let mut most = (wanted - open.min(wanted)).clamp(1, RUN_MAX).min(share);
+        if found.counts_tasks() {
+            most = if open == 0 { job.chunk } else { 0 }; // a chunk is one task, and one worker's
+        }
         if most == 0 {
             return false;
         }

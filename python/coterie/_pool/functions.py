@@ -12,7 +12,7 @@ import pickle
 import sys
 from collections import ChainMap
 from multiprocessing.reduction import ForkingPickler
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, CodeType, FunctionType
 from typing import Any
 
 import cloudpickle
@@ -66,6 +66,12 @@ class ImportedMain(Main):
         return not line[:1].isspace()
 
 
+def _reduce_code(code: CodeType) -> tuple[Any, ...]:
+    """As cloudpickle does it, but with the name of the source's file: a traceback shows the line."""
+    rebuild, fields = cloudpickle.CloudPickler.dispatch_table[CodeType](code)
+    return rebuild, tuple(code.co_filename if field == "<dynamic-code>" else field for field in fields)
+
+
 class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc,unused-ignore]
     """By value what the other side cannot import; with the reductions that multiprocessing and its users registered."""
 
@@ -73,7 +79,7 @@ class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc,unused-ignore]
         self._main, self._of_main = main, of_main
         extra: dict[Any, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined] # noqa: SLF001 - it has no other name
         # Before the pickler is made, for it looks at its table only then.
-        self.dispatch_table = ChainMap(extra, self.dispatch_table)
+        self.dispatch_table = ChainMap({CodeType: _reduce_code}, extra, self.dispatch_table)
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
 
     def reducer_override(self, obj: Any) -> Any:
@@ -104,8 +110,9 @@ class Dumper:
         except Exception:
             try:
                 return dump_by_value(thing, self._main)
-            except Exception:  # noqa: BLE001, S110 - the first error says more
-                pass
+            except Exception:
+                if isinstance(thing, FunctionType):
+                    raise  # it names what the function holds; the other says that it is no module's
             raise
         if b"__main__" in bytes(made[:_LOOK]):
             # Something of ours goes by name: a class, perhaps one that workers do not know.

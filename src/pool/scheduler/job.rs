@@ -14,6 +14,7 @@ pub(super) struct Job {
     /// Items to be handed out, in order: what came back has its old place.
     pending: VecDeque<Range<u64>>,
     waiting: u64,
+    cancelled: bool,
     /// Nanoseconds that an item takes.
     mean: Option<f64>,
 }
@@ -27,6 +28,7 @@ impl Job {
             tries: BTreeMap::new(),
             pending: VecDeque::new(),
             waiting: 0,
+            cancelled: false,
             mean: None,
         }
     }
@@ -47,7 +49,19 @@ impl Job {
         self.finished += 1;
     }
 
+    /// Nothing more of it is to be begun: what waits is as good as finished.
+    pub(super) fn cancel(&mut self) {
+        self.cancelled = true;
+        self.finished += self.waiting;
+        self.waiting = 0;
+        self.pending.clear();
+    }
+
     pub(super) fn give_back(&mut self, items: Range<u64>) {
+        if self.cancelled {
+            self.finished += items.end - items.start;
+            return;
+        }
         self.waiting += items.end - items.start;
         let place = self.pending.partition_point(|range| range.start < items.start);
         let joins_next = self.pending.get(place).is_some_and(|next| next.start == items.end);

@@ -78,6 +78,11 @@ impl Worker {
         self.claims > self.finished
     }
 
+    /// It does only so many tasks.
+    pub(super) fn counts_tasks(&self) -> bool {
+        self.budget.is_some()
+    }
+
     /// It has not been seen to take up anything yet.
     pub(super) fn is_new(&self) -> bool {
         self.claims == 0
