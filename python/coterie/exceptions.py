@@ -27,7 +27,7 @@ from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from coterie._pool.timeouts import TaskTimeoutError as TaskTimeoutError
+    from coterie._pool.timeouts import TaskTimeoutError
 
 __all__ = [
     "ConfigError",

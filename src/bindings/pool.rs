@@ -38,6 +38,9 @@ pub(super) struct PoolCore {
     problem: Arc<Mutex<Option<PyErr>>>,
 }
 
+/// The values of a map, and the failure that came first.
+type Gathered<'py> = (Bound<'py, PyList>, Option<Bound<'py, PyAny>>);
+
 /// What the pool asks of Python.
 struct PyHost {
     host: Py<PyAny>,
@@ -58,7 +61,8 @@ impl Host for PyHost {
 
     fn reap(&self, worker: usize) -> Option<i32> {
         Python::attach(|py| {
-            let status = self.host.bind(py).call_method1("reap", (worker,)).and_then(|status| status.extract());
+            let status =
+                self.host.bind(py).call_method1("reap", (worker,)).and_then(|status| status.extract());
             status.unwrap_or_else(|error| {
                 error.write_unraisable(py, None);
                 None
@@ -92,8 +96,9 @@ impl PoolCore {
             let task_timeout = task_timeout.map(|seconds| Instant::from_seconds(seconds) - Instant::ZERO);
             let settings = Settings { workers, retries, task_timeout, tasks_max };
             let memory = if threads { Memory::private(workers) } else { Memory::shared(workers) };
-            let memory = memory
-                .map_err(|error| ConfigError::new_err(format!("no shared memory for {workers} workers: {error}")))?;
+            let memory = memory.map_err(|error| {
+                ConfigError::new_err(format!("no shared memory for {workers} workers: {error}"))
+            })?;
             let problem = Arc::new(Mutex::new(None));
             let py_host = PyHost { host: host.clone_ref(py), problem: Arc::clone(&problem) };
             let pool = Pool::new(memory, settings, Box::new(py_host))?;
@@ -132,7 +137,9 @@ impl PoolCore {
             } else {
                 definition.extend_from_slice(function.cast::<PyBytes>()?.as_bytes());
             }
-            self.ours()?.define(&definition).ok_or_else(|| StoppedError::new_err("too many functions are in use"))
+            self.ours()?
+                .define(&definition)
+                .ok_or_else(|| StoppedError::new_err("too many functions are in use"))
         })
     }
 
@@ -196,7 +203,8 @@ impl PoolCore {
                             batch.clear();
                         }
                         let handle = self.objects.put(error.value(py))?;
-                        let index = pool.offer_failed(job, function, Kind::ObjectError, &handle.to_le_bytes());
+                        let index =
+                            pool.offer_failed(job, function, Kind::ObjectError, &handle.to_le_bytes());
                         first.get_or_insert(index);
                         continue;
                     }
@@ -277,11 +285,7 @@ impl PoolCore {
     /// All results of a job that is over, in order, and the failure that came first.
     ///
     /// Nothing when the job was dropped.
-    fn gather<'py>(
-        &self,
-        py: Python<'py>,
-        job: JobId,
-    ) -> PyResult<Option<(Bound<'py, PyList>, Option<Bound<'py, PyAny>>)>> {
+    fn gather<'py>(&self, py: Python<'py>, job: JobId) -> PyResult<Option<Gathered<'py>>> {
         guard::shielded(|| {
             let pool = self.ours()?;
             let Some(offered) = pool.offered(job) else { return Ok(None) };
@@ -327,7 +331,12 @@ impl PoolCore {
     }
 
     /// The result of a single call if it is there: whether it is a failure, and what it is.
-    fn fetch_single<'py>(&self, py: Python<'py>, job: JobId, index: u64) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
+    fn fetch_single<'py>(
+        &self,
+        py: Python<'py>,
+        job: JobId,
+        index: u64,
+    ) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
         guard::shielded(|| {
             let Some(run) = self.ours()?.fetch_single(job, index) else { return Ok(None) };
             let mut found = None;
@@ -429,7 +438,13 @@ impl PoolCore {
     }
 
     /// The same as `wait_over` for the moment when nobody runs an item of the job.
-    fn wait_at_rest(&self, py: Python<'_>, job: JobId, item: Option<u64>, timeout: Option<f64>) -> PyResult<u8> {
+    fn wait_at_rest(
+        &self,
+        py: Python<'_>,
+        job: JobId,
+        item: Option<u64>,
+        timeout: Option<f64>,
+    ) -> PyResult<u8> {
         self.wait(py, timeout, |pool, deadline| pool.wait_at_rest(job, item, deadline, check_signals))
     }
 
@@ -527,7 +542,8 @@ impl PoolCore {
                 match codec::decode(py, header.kind, body, Some(&loads), Some(&self.objects)) {
                     Ok(value) => each(value, false)?,
                     Err(error) => {
-                        let failure = self.host.bind(py).call_method1("cannot_load", (index, error.value(py)))?;
+                        let failure =
+                            self.host.bind(py).call_method1("cannot_load", (index, error.value(py)))?;
                         each(failure, true)?;
                     }
                 }
@@ -537,9 +553,17 @@ impl PoolCore {
         Ok(())
     }
 
-    fn explain<'py>(&self, py: Python<'py>, kind: Kind, index: u64, body: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    fn explain<'py>(
+        &self,
+        py: Python<'py>,
+        kind: Kind,
+        index: u64,
+        body: &[u8],
+    ) -> PyResult<Bound<'py, PyAny>> {
         let host = self.host.bind(py);
-        let number = |at: usize| body.get(at..at + 4).map_or(0, |four| i32::from_le_bytes([four[0], four[1], four[2], four[3]]));
+        let number = |at: usize| {
+            body.get(at..at + 4).map_or(0, |four| i32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+        };
         match kind {
             Kind::ObjectError => codec::decode(py, Kind::Object, body, None, Some(&self.objects)),
             Kind::Died => host.call_method1("died", (index, number(0), number(4))),
@@ -550,5 +574,9 @@ impl PoolCore {
 }
 
 fn check_signals() -> PyResult<()> {
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method itself has one lifetime, not any"
+    )]
     Python::attach(|py| py.check_signals())
 }

@@ -352,7 +352,9 @@ impl Lane {
         let end = from + self.results.until_end(from) as u64;
         while count < most && at < tail.min(end) {
             match self.results.message(at) {
-                Some((header, _)) if !header.more && header.kind != Kind::Pad && header.kind != Kind::Broken => {
+                Some((header, _))
+                    if !header.more && header.kind != Kind::Pad && header.kind != Kind::Broken =>
+                {
                     at += header.span() as u64;
                     count += 1;
                 }
@@ -451,7 +453,11 @@ impl Desk {
                     self.ring();
                     self.rung = self.result_tail;
                 }
-                return if self.words().quit.load(Ordering::SeqCst) != 0 { Next::Quit } else { Next::Nothing };
+                return if self.words().quit.load(Ordering::SeqCst) != 0 {
+                    Next::Quit
+                } else {
+                    Next::Nothing
+                };
             }
             let next = joined(claimed.wrapping_add(1), handed);
             match words.claim.compare_exchange_weak(seen, next, Ordering::SeqCst, Ordering::Acquire) {

@@ -9,7 +9,7 @@
 //! A worker that wants attention rings the bell: nobody is woken if a thread is `awake`, for it looks again before it
 //! sleeps; else the helper, if one sleeps; else the dispatcher.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -130,7 +130,7 @@ struct JobState {
     abandoned: bool,
     /// Whom to tell: of the whole job, or of single items.
     notify: bool,
-    notify_items: BTreeMap<u64, ()>,
+    notify_items: BTreeSet<u64>,
 }
 
 impl Pool {
@@ -226,7 +226,7 @@ impl Pool {
             sealed: false,
             abandoned: false,
             notify,
-            notify_items: BTreeMap::new(),
+            notify_items: BTreeSet::new(),
         };
         core.jobs.insert(job, state);
         Some(job)
@@ -234,7 +234,15 @@ impl Pool {
 
     /// Adds items to a job and hands out what it can; says the index of the first. `sealed`: no more will come.
     /// `waits`: the caller will wait for them, so nobody else need look.
-    pub fn offer(&self, job: JobId, function: u32, bytes: &[u8], starts: &[u32], sealed: bool, waits: bool) -> u64 {
+    pub fn offer(
+        &self,
+        job: JobId,
+        function: u32,
+        bytes: &[u8],
+        starts: &[u32],
+        sealed: bool,
+        waits: bool,
+    ) -> u64 {
         let mut core = self.lock();
         let Some(items) = core.items.get_mut(&job) else { return 0 };
         let first = items.count();
@@ -271,7 +279,7 @@ impl Pool {
         if found.results.has_single(index) {
             return true;
         }
-        found.notify_items.insert(index, ());
+        found.notify_items.insert(index);
         false
     }
 
@@ -344,7 +352,12 @@ impl Pool {
     }
 
     /// Waits until the job is over.
-    pub fn wait_over<E>(&self, job: JobId, deadline: Instant, check: impl FnMut() -> Result<(), E>) -> Result<Waiting, E> {
+    pub fn wait_over<E>(
+        &self,
+        job: JobId,
+        deadline: Instant,
+        check: impl FnMut() -> Result<(), E>,
+    ) -> Result<Waiting, E> {
         self.wait(|core| core.outcome(core.is_over(job)), deadline, check)
     }
 
@@ -361,15 +374,26 @@ impl Pool {
     }
 
     /// Waits until results may be fetched, or none will come any more of those that were offered.
-    pub fn wait_some<E>(&self, job: JobId, deadline: Instant, check: impl FnMut() -> Result<(), E>) -> Result<Waiting, E> {
+    pub fn wait_some<E>(
+        &self,
+        job: JobId,
+        deadline: Instant,
+        check: impl FnMut() -> Result<(), E>,
+    ) -> Result<Waiting, E> {
         let is_there = |core: &Core| {
-            core.jobs.get(&job).is_none_or(|found| found.results.has_some() || core.scheduler.unfinished(job) == 0)
+            core.jobs
+                .get(&job)
+                .is_none_or(|found| found.results.has_some() || core.scheduler.unfinished(job) == 0)
         };
         self.wait(|core| core.outcome(is_there(core)), deadline, check)
     }
 
     /// Waits until no worker is left.
-    pub fn wait_stopped<E>(&self, deadline: Instant, check: impl FnMut() -> Result<(), E>) -> Result<Waiting, E> {
+    pub fn wait_stopped<E>(
+        &self,
+        deadline: Instant,
+        check: impl FnMut() -> Result<(), E>,
+    ) -> Result<Waiting, E> {
         self.wait(|core| (core.state == State::Stopped).then_some(Waiting::Over), deadline, check)
     }
 
@@ -711,7 +735,7 @@ impl Core {
         if found.notify {
             self.finished.push((job, u64::MAX));
         }
-        self.finished.extend(found.notify_items.into_keys().map(|index| (job, index)));
+        self.finished.extend(found.notify_items.into_iter().map(|index| (job, index)));
     }
 
     /// Whether nothing is to be done any more.
@@ -729,7 +753,7 @@ impl Core {
             if found.notify_items.is_empty() {
                 break;
             }
-            if found.notify_items.remove(&index).is_some() {
+            if found.notify_items.remove(&index) {
                 self.finished.push((job, index));
             }
         }
@@ -876,7 +900,7 @@ impl Core {
                 self.finished.push((job, u64::MAX));
             }
             let items = std::mem::take(&mut found.notify_items);
-            self.finished.extend(items.into_keys().map(|index| (job, index)));
+            self.finished.extend(items.into_iter().map(|index| (job, index)));
         }
     }
 }

@@ -119,7 +119,15 @@ pub fn wait(word: &AtomicU32, expected: u32, set: u32, deadline: Instant) -> Wai
     let until = if deadline == Instant::NEVER { ptr::null() } else { &raw const time };
     // SAFETY: the word is a live, aligned u32, and `time` outlives the call. With a bit set the time is absolute.
     let result = unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT_BITSET, expected, until, ptr::null::<u32>(), set)
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT_BITSET,
+            expected,
+            until,
+            ptr::null::<u32>(),
+            set,
+        )
     };
     if result == 0 {
         return Waited::Woken;
@@ -136,7 +144,15 @@ pub fn wake(word: &AtomicU32, set: u32) -> bool {
     let nobody = ptr::null::<libc::timespec>();
     // SAFETY: the word is a live, aligned u32.
     let woken = unsafe {
-        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE_BITSET, 1, nobody, ptr::null::<u32>(), set)
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAKE_BITSET,
+            1,
+            nobody,
+            ptr::null::<u32>(),
+            set,
+        )
     };
     woken > 0
 }

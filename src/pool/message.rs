@@ -152,7 +152,9 @@ mod tests {
     #[test]
     fn a_header_comes_back_as_it_was() {
         for kind in (0..32).filter_map(Kind::from_bits) {
-            for (function, length, more) in [(0, 0, false), (FUNCTIONS - 1, (1 << 40) - 1, true), (7, 8, false)] {
+            for (function, length, more) in
+                [(0, 0, false), (FUNCTIONS - 1, (1 << 40) - 1, true), (7, 8, false)]
+            {
                 let header = Header { kind, more, function, length };
                 assert_eq!(Header::decode(header.encode()), Some(header));
             }

@@ -40,7 +40,14 @@ impl Outgoing {
         }
     }
 
-    fn hand_run(&mut self, lane: &mut Lane, functions: &Functions, batch: &Batch, place: usize, most: u64) -> u64 {
+    fn hand_run(
+        &mut self,
+        lane: &mut Lane,
+        functions: &Functions,
+        batch: &Batch,
+        place: usize,
+        most: u64,
+    ) -> u64 {
         let (bytes, starts) = batch.run(place, most);
         let definition = self.known.missing(functions, batch.function).cloned();
         let is_large = starts.len() == 1 && bytes.len() - starts[0] as usize > HEADER + lane.body_max();
@@ -73,7 +80,8 @@ impl Outgoing {
         let position = lane.tail();
         if let Some(definition) = definition {
             self.known.tell(functions, batch.function, position, lane.head());
-            self.sending.push_back((Stream::new(Kind::Function, batch.function, definition.len()), definition));
+            self.sending
+                .push_back((Stream::new(Kind::Function, batch.function, definition.len()), definition));
         }
         self.sending.push_back((Stream::new(header.kind, header.function, header.length), body.into()));
         // Its worker claims it now and reads as the parts come; else a full ring would wait for a reader for ever.

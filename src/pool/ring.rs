@@ -71,14 +71,14 @@ impl Ring {
 
     fn put_header(&self, at: u64, header: Header) {
         // SAFETY: positions are multiples of 8, so the word is aligned and inside the ring.
-        unsafe { self.place(at).cast::<u64>().write(header.encode()) };
+        unsafe { self.word(at).write(header.encode()) };
     }
 
     /// The message at `at`, of which the writer has published all bytes: header and body. Nothing when the words are
     /// not what a writer of ours writes.
     pub fn message(&self, at: u64) -> Option<(Header, &[u8])> {
         // SAFETY: as in `put_header`; the reader is entitled to what was published.
-        let header = Header::decode(unsafe { self.place(at).cast::<u64>().read() })?;
+        let header = Header::decode(unsafe { self.word(at).read() })?;
         if header.span() > self.until_end(at) {
             return None;
         }
@@ -108,6 +108,11 @@ impl Ring {
     /// Bytes from a position to the ring's end.
     pub fn until_end(&self, at: u64) -> usize {
         self.size - (at as usize & (self.size - 1))
+    }
+
+    /// Aligned, for positions and the base are multiples of 8.
+    fn word(&self, at: u64) -> *mut u64 {
+        self.place(at).cast()
     }
 
     fn place(&self, at: u64) -> *mut u8 {

@@ -16,8 +16,8 @@ mod job;
 mod worker;
 
 use job::Job;
-pub use worker::{Piece, Stage};
 use worker::Worker;
+pub use worker::{Piece, Stage};
 
 /// A map, a lazy map, or the stream of single calls.
 pub type JobId = u64;
@@ -215,7 +215,10 @@ impl Scheduler {
         }
         if gone.stage == Stage::Overdue {
             let piece = running?;
-            return self.jobs.contains_key(&piece.job).then_some(Verdict::TimedOut { job: piece.job, index: piece.first });
+            return self
+                .jobs
+                .contains_key(&piece.job)
+                .then_some(Verdict::TimedOut { job: piece.job, index: piece.first });
         }
         self.count_death(now);
         let piece = running?;
@@ -291,7 +294,8 @@ impl Scheduler {
                 deadline = deadline.min(now + SLICE.max(waited / 4));
             }
             if let Some(limit) = self.settings.task_timeout.filter(|_| worker.open() > 0) {
-                let end = if worker.is_running() { worker.since + limit } else { now + limit.min(SLICE * 10) };
+                let end =
+                    if worker.is_running() { worker.since + limit } else { now + limit.min(SLICE * 10) };
                 deadline = deadline.min(end);
             }
         }
@@ -353,7 +357,8 @@ impl Scheduler {
             return false;
         }
         let workers = self.settings.workers as u64;
-        let share = (job.pending() + open).div_ceil(2 * workers).saturating_sub(open).max(u64::from(open == 0));
+        let share =
+            (job.pending() + open).div_ceil(2 * workers).saturating_sub(open).max(u64::from(open == 0));
         let mut most = (wanted - open.min(wanted)).clamp(1, RUN_MAX).min(share);
         if found.counts_tasks() {
             most = if open == 0 { job.chunk } else { 0 }; // a chunk is one task, and one worker's
@@ -390,9 +395,6 @@ impl Scheduler {
         }
     }
 }
-
-
-
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! What a job keeps: its items, encoded, until they are finished; its results, encoded, until they are fetched.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::message::{Kind, append, split};
 
@@ -130,13 +130,13 @@ pub struct Results {
     sorted: BTreeMap<u64, Run>,
     next: u64,
     /// Of single calls: whose result nobody will fetch.
-    forgotten: BTreeMap<u64, ()>,
+    forgotten: BTreeSet<u64>,
 }
 
 impl Results {
     /// None yet.
     pub fn new(order: Order) -> Self {
-        Self { order, arrived: VecDeque::new(), sorted: BTreeMap::new(), next: 0, forgotten: BTreeMap::new() }
+        Self { order, arrived: VecDeque::new(), sorted: BTreeMap::new(), next: 0, forgotten: BTreeSet::new() }
     }
 
     /// Takes in results that arrived together.
@@ -150,7 +150,7 @@ impl Results {
                 let mut bytes = &run.bytes[..];
                 for index in run.first..run.first + run.count {
                     let Some((header, body, rest)) = split(bytes) else { return };
-                    if self.forgotten.remove(&index).is_none() {
+                    if !self.forgotten.remove(&index) {
                         let mut own = Vec::new();
                         append(&mut own, header.kind, 0, body);
                         self.sorted.insert(index, Run { first: index, count: 1, bytes: own });
@@ -187,7 +187,11 @@ impl Results {
 
     /// Whether something may be fetched now.
     pub fn has_some(&self) -> bool {
-        if self.order == Order::Sorted { self.sorted.contains_key(&self.next) } else { !self.arrived.is_empty() }
+        if self.order == Order::Sorted {
+            self.sorted.contains_key(&self.next)
+        } else {
+            !self.arrived.is_empty()
+        }
     }
 
     /// The result of a single call.
@@ -203,7 +207,7 @@ impl Results {
     /// Nobody will fetch the result of a single call.
     pub fn forget(&mut self, index: u64) {
         if self.sorted.remove(&index).is_none() {
-            self.forgotten.insert(index, ());
+            self.forgotten.insert(index);
         }
     }
 }

@@ -71,11 +71,11 @@ def test_arrays_come_back_writable(processes: Pool) -> None:
     assert array.sum() == 2_000_000
 
 
-@settings(
-    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    items=st.lists(st.integers(-(2**70), 2**70) | st.text() | st.binary() | st.floats(allow_nan=False), max_size=300),
+    items=st.lists(
+        st.integers(-(2**70), 2**70) | st.text() | st.binary() | st.floats(allow_nan=False), max_size=300
+    ),
     chunksize=st.none() | st.integers(1, 50),
 )
 def test_every_way_of_mapping_agrees_with_the_builtin(
@@ -100,7 +100,9 @@ def test_many_items_arrive_once_each_and_in_order(processes: Pool) -> None:
 def test_items_larger_than_a_ring_arrive_among_small_ones(processes: Pool) -> None:
     items = [bytes([number]) * (1 << size) for number, size in enumerate([3, 20, 0, 23, 5, 18, 17, 1])]
     assert processes.map(lambda item: item, items) == items
-    assert [len(result) for result in processes.imap(lambda item: item * 2, items)] == [2 * len(item) for item in items]
+    assert [len(result) for result in processes.imap(lambda item: item * 2, items)] == [
+        2 * len(item) for item in items
+    ]
 
 
 def test_functions_larger_than_a_ring_arrive(processes: Pool) -> None:

@@ -31,7 +31,9 @@ def pool() -> Iterator[Pool]:
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("ending", "number"), [("kill", signal.SIGKILL), ("exit", None), ("segfault", signal.SIGSEGV)])
+@pytest.mark.parametrize(
+    ("ending", "number"), [("kill", signal.SIGKILL), ("exit", None), ("segfault", signal.SIGSEGV)]
+)
 def test_a_dead_worker_costs_its_item_and_is_named(method: str, ending: str, number: int | None) -> None:
     def work(x: int) -> int:
         if x == 7:
@@ -151,7 +153,7 @@ def test_exceptions_arrive_as_themselves_with_the_workers_traceback(pool: Pool) 
     assert 'raise LookupError("seven", x)' in told
 
 
-class NeedsTwo(Exception):
+class NeedsTwoError(Exception):
     """Pickles, and cannot be unpickled: the usual mistake."""
 
     def __init__(self, first: str, second: str) -> None:
@@ -176,7 +178,7 @@ def test_what_cannot_be_pickled_or_rebuilt_is_its_items_error(pool: Pool) -> Non
         if x == 2:
             return CannotBeRebuilt()
         if x == 3:
-            raise NeedsTwo("a", "b")
+            raise NeedsTwoError("a", "b")
         if x == 4:
             error = ValueError("with a lock")
             error.lock = sys.stdout  # type: ignore[attr-defined]
@@ -190,7 +192,7 @@ def test_what_cannot_be_pickled_or_rebuilt_is_its_items_error(pool: Pool) -> Non
     with pytest.raises(TaskError, match="item 2 cannot be unpickled") as caught:
         next(results)
     assert caught.value.index == 2
-    with pytest.raises(TaskError, match="NeedsTwo") as caught:
+    with pytest.raises(TaskError, match="NeedsTwoError") as caught:
         next(results)
     assert isinstance(caught.value.__cause__, RemoteTraceback)
     with pytest.raises(MaybeEncodingError):
@@ -328,7 +330,12 @@ def test_workers_leave_when_their_parent_is_killed(then: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "then",
-    ["pass", "pool.map_async(work, [60] * 4); time.sleep(0.1)", "sys.exit(0)", "iterator = pool.imap(work, [60] * 9)"],
+    [
+        "pass",
+        "pool.map_async(work, [60] * 4); time.sleep(0.1)",
+        "sys.exit(0)",
+        "iterator = pool.imap(work, [60] * 9)",
+    ],
 )
 def test_an_interpreter_that_ends_with_a_live_pool_ends_it(then: str, tmp_path: Path) -> None:
     parent, workers = run_parent(then, tmp_path)
@@ -422,10 +429,10 @@ def test_nothing_is_left_of_a_pool() -> None:
         with Pool(2) as pool:
             pool.map(abs, range(10))
 
-    before = set(os.listdir("/proc/self/fd"))
+    before = {path.name for path in Path("/proc/self/fd").iterdir()}
     for _ in range(3):
         use()
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert {path.name for path in Path("/proc/self/fd").iterdir()} == before
     assert not multiprocessing.active_children()
 
 

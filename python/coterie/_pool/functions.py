@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import linecache
+import os
 import pickle
 import sys
 from collections import ChainMap
@@ -52,7 +53,8 @@ class ImportedMain(Main):
 
     def knows(self, thing: Any) -> bool:
         main = sys.modules.get("__main__")
-        if getattr(main, "__file__", None) is None and getattr(main, "__spec__", None) is None:
+        file = getattr(main, "__file__", None)
+        if getattr(main, "__spec__", None) is None and (file is None or not os.path.exists(file)):  # noqa: PTH110 - a str
             return False
         found: Any = main
         for name in thing.__qualname__.split("."):
@@ -77,15 +79,17 @@ class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc,unused-ignore]
 
     def __init__(self, file: io.BytesIO, main: Main, *, of_main: bool) -> None:
         self._main, self._of_main = main, of_main
-        extra: dict[Any, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined] # noqa: SLF001 - it has no other name
+        extra: dict[Any, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
         # Before the pickler is made, for it looks at its table only then.
         self.dispatch_table = ChainMap({CodeType: _reduce_code}, extra, self.dispatch_table)
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, (FunctionType, type)):
-            is_of_main = obj.__module__ == "__main__"
-            if self._main.knows(obj) if is_of_main else self._of_main:
+            if obj.__module__ == "__main__":
+                if self._main.knows(obj):
+                    return NotImplemented
+            elif self._of_main and obj.__module__ != "builtins":  # where types live that have no name there
                 return NotImplemented
         return super().reducer_override(obj)
 

@@ -14,7 +14,7 @@ from multiprocessing import util
 from multiprocessing.context import BaseContext
 from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, RemoteTraceback
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from coterie._coterie import PoolCore
 from coterie._pool import cpus
@@ -153,7 +153,9 @@ class Pool:
             starter: Starter = Threads(initializer, initargs, name or "CoteriePoolThread")
             starter.core = self._core  # type: ignore[attr-defined]
         else:
-            starter = _starter(context, self._core.file(), processes, initializer, initargs, name)
+            starter = _starter(
+                context, cast("int", self._core.file()), processes, initializer, initargs, name
+            )
         host.begin(starter)
         self._starter = starter
         self._threads = threads
@@ -286,7 +288,9 @@ class Pool:
         """
         return self._imap(func, iterable, chunksize, _SORTED)
 
-    def imap_unordered(self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int = 1) -> IMapIterator:
+    def imap_unordered(
+        self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int = 1
+    ) -> IMapIterator:
         """The same in the order in which results come."""
         return self._imap(func, iterable, chunksize, _ARRIVAL)
 
@@ -414,7 +418,11 @@ class Pool:
                 self._told.pop((job, WHOLE), None)
                 core.forget(job)
             result._settle(False, error)
-            if not isinstance(error, Exception) or self._core.is_stopped() or (place is not None and job is None):
+            if (
+                not isinstance(error, Exception)
+                or self._core.is_stopped()
+                or (place is not None and job is None)
+            ):
                 raise
             if told:
                 result._tell()
@@ -423,7 +431,9 @@ class Pool:
                 core.release(place)
         return result
 
-    def _imap(self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int, order: int) -> IMapIterator:
+    def _imap(
+        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int, order: int
+    ) -> IMapIterator:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
@@ -519,7 +529,9 @@ class _Host:
     @staticmethod
     def died(index: int, pid: int, signal: int) -> BaseException:
         how = f"by signal {signal}" if signal else "by itself"
-        return WorkerDiedError(f"worker {pid} ended {how} while it ran item {index}", index=index, pid=pid, signal=signal or None)
+        return WorkerDiedError(
+            f"worker {pid} ended {how} while it ran item {index}", index=index, pid=pid, signal=signal or None
+        )
 
     @staticmethod
     def timed_out(index: int, pid: int) -> BaseException:
@@ -534,7 +546,9 @@ def _rebuilt(told: bytes, what: str, index: int | None = None) -> BaseException:
         if not isinstance(error, BaseException):
             raise TypeError(f"{error!r} is no exception")  # noqa: TRY301 - said below
     except Exception as why:  # noqa: BLE001 - whatever a user's class raises
-        error = TaskError(f"{what} raised an exception that cannot be rebuilt here ({why!r}): {summary}", index=index)
+        error = TaskError(
+            f"{what} raised an exception that cannot be rebuilt here ({why!r}): {summary}", index=index
+        )
     error.__cause__ = RemoteTraceback(text)
     return error
 
@@ -557,13 +571,12 @@ def _check(backend: str, retries: int, task_timeout: float | None, later: Mappin
 
 def _starter(
     context: Any,
-    file: int | None,
+    file: int,
     workers: int,
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
     name: str | None,
 ) -> Starter:
-    assert file is not None
     method = None if context is None else context.get_start_method()
     if context is None:
         method = multiprocessing.get_start_method(allow_none=True)

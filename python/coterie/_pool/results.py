@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import TimeoutError as PoolTimeoutError
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from coterie._pool.pool import Pool
@@ -98,14 +98,14 @@ class AsyncResult:
 
     def _tell(self) -> None:
         """In the pool's thread: the callback, and then whoever waits."""
-        assert self._told is not None
+        told = cast("threading.Event", self._told)
         self._fetch()
         callback = self._callback if self._success else self._error_callback
         try:
             if callback:
                 callback(self._value)
         finally:
-            self._told.set()
+            told.set()
 
     __class_getitem__ = classmethod(GenericAlias)
 
@@ -124,8 +124,7 @@ class CallResult(AsyncResult):
         return OVER if pool is None else pool._core.wait_single(pool._calls, self._index, timeout)
 
     def _take(self) -> tuple[bool, Any]:
-        pool = self._pool
-        assert pool is not None
+        pool = cast("Pool", self._pool)
         found = pool._core.fetch_single(pool._calls, self._index)
         if found is None:
             return False, pool._why_not()
@@ -152,8 +151,7 @@ class MapResult(AsyncResult):
         return OVER if pool is None else pool._core.wait_over(self._job, timeout)
 
     def _take(self) -> tuple[bool, Any]:
-        pool = self._pool
-        assert pool is not None
+        pool = cast("Pool", self._pool)
         found = pool._core.gather(self._job) if pool._core.is_over(self._job) else None
         pool._core.forget(self._job)
         if found is None:
@@ -272,7 +270,9 @@ class IMapIterator(Iterator[Any]):
                 batch.extend(itertools.islice(self._input, wanted))
             except Exception as error:  # noqa: BLE001 - whatever the user's generator raises, in its place
                 self._error = error
-                del batch[len(batch) - len(batch) % self._chunksize :]  # a chunk that was not complete never was
+                del batch[
+                    len(batch) - len(batch) % self._chunksize :
+                ]  # a chunk that was not complete never was
             self._sealed = self._error is not None or len(batch) < wanted
             pool._core.offer(self._job, self._function, batch, self._sealed, False)
 

@@ -18,8 +18,7 @@ import socket
 import sys
 import threading
 import warnings
-
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import (
     process as processes,
     reduction,
@@ -249,7 +248,12 @@ class FreshTemplate(_Template):
             set_spawning_popen(None)
         command = spawn.get_command_line()[0]
         code = f"from coterie._pool.template import main; main({self._theirs.fileno()}, {data})"
-        arguments = [os.fsencode(command), *map(os.fsencode, util._args_from_interpreter_flags()), b"-c", code.encode()]  # type: ignore[attr-defined]
+        arguments = [
+            os.fsencode(command),
+            *map(os.fsencode, util._args_from_interpreter_flags()),
+            b"-c",
+            code.encode(),
+        ]  # type: ignore[attr-defined]
         kept = (file, data, self._sentinel, self._theirs.fileno())
         self._pid = util.spawnv_passfds(os.fsencode(command), arguments, kept)  # type: ignore[attr-defined]
         self._theirs.close()
@@ -288,8 +292,25 @@ class _Begun:
         return loads, (dump_by_value((self.initializer, self.initargs), self.main),)
 
 
-def _work(file: int, workers: int, worker: int, sentinel: int, begun: tuple[Initializer, tuple[Any, ...]]) -> None:
+def _work(
+    file: int, workers: int, worker: int, sentinel: int, begun: tuple[Initializer, tuple[Any, ...]]
+) -> None:
     work(file, workers, worker, sentinel, False, *begun)
+
+
+@contextlib.contextmanager
+def _importable_main() -> Iterator[None]:
+    """Without a ``__main__.__file__`` that is no file (a program from standard input), which a child could not import."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if file is None or getattr(main, "__spec__", None) is not None or os.path.exists(file):  # noqa: PTH110 - a str
+        yield
+        return
+    del main.__file__
+    try:
+        yield
+    finally:
+        main.__file__ = file
 
 
 class ByContext:
@@ -306,6 +327,7 @@ class ByContext:
         self.main: Main = ImportedMain()
         self._context: Any = context
         self._file, self._workers = file, workers
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
         self._begun = _Begun(initializer, initargs, self.main)
         self._sentinel, self._alive = os.pipe()
         self._lock = threading.RLock()
@@ -313,10 +335,22 @@ class ByContext:
 
     def start(self, worker: int) -> int:
         with self._lock:
-            arguments = (_Inherited(self._file), self._workers, worker, _Inherited(self._sentinel), self._begun)
+            arguments = (
+                _Inherited(self._file),
+                self._workers,
+                worker,
+                _Inherited(self._sentinel),
+                self._begun,
+            )
             process = self._context.Process(target=_work, args=arguments)
             process.name = process.name.replace("Process", "PoolWorker")
-            process.start()
+            # A child inherits which signals are blocked; the pool's own thread, which may be ours, blocks them all.
+            mask = signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+            try:
+                with _importable_main():
+                    process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             self._members[worker] = process
             return int(process.pid)
 
@@ -356,7 +390,9 @@ class Threads:
         with self._lock:
             self._count += 1
             desk = self.core.desk(worker)
-            thread = threading.Thread(target=self._work, args=(worker, desk), name=f"{self._name}-{self._count}")
+            thread = threading.Thread(
+                target=self._work, args=(worker, desk), name=f"{self._name}-{self._count}"
+            )
             thread.daemon = True
             self._members[worker] = thread
             thread.start()
@@ -398,5 +434,3 @@ class _NoCodec:
 def has_one_thread() -> bool:
     """Whether this process can be forked safely: no other thread of Python's is there."""
     return len(sys._current_frames()) == 1
-
-

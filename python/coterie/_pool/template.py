@@ -63,7 +63,7 @@ def _start(channel: socket.socket, plan: Plan, worker: int, number: int) -> int:
     try:
         channel.close()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        code = _process(plan, worker, number)._bootstrap(parent_sentinel=plan.sentinel)  # noqa: SLF001 - the way of multiprocessing's own starters
+        code = _process(plan, worker, number)._bootstrap(parent_sentinel=plan.sentinel)
     finally:
         os._exit(code)
 
@@ -89,7 +89,7 @@ def _reap(process: int) -> int:
 
 def main(channel: int, data: int) -> None:
     """A template in an interpreter of its own: what it is to be comes through the pipe `data`."""
-    with open(data, "rb") as pipe:  # noqa: PTH123 - a descriptor
+    with open(data, "rb") as pipe:
         preparation = pickle.load(pipe)
         spawn.prepare(preparation)
         plan = pickle.load(pipe)

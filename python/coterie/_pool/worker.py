@@ -87,7 +87,7 @@ def work(
     try:
         if initializer is not None:
             initializer(*initargs)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - told to whoever waits for a result
         desk.give_up(codec.failure(error))
         raise SystemExit(1) from None
     desk.run(codec)

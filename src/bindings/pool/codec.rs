@@ -42,15 +42,22 @@ impl Objects {
             }
             taken
         })?;
-        taken.map(|object| object.into_bound(py)).ok_or_else(|| super::super::errors::internal("an object was lost"))
+        taken
+            .map(|object| object.into_bound(py))
+            .ok_or_else(|| super::super::errors::internal("an object was lost"))
     }
 
     /// What stays on the shelf, for functions, which are called more than once.
     pub(super) fn look<'py>(&self, py: Python<'py>, handle: u64) -> PyResult<Bound<'py, PyAny>> {
         let found = guard::attached(py, &self.0, |shelf| {
-            shelf.places.get(handle as usize).and_then(|object| object.as_ref().map(|object| object.clone_ref(py)))
+            shelf
+                .places
+                .get(handle as usize)
+                .and_then(|object| object.as_ref().map(|object| object.clone_ref(py)))
         })?;
-        found.map(|object| object.into_bound(py)).ok_or_else(|| super::super::errors::internal("a function was lost"))
+        found
+            .map(|object| object.into_bound(py))
+            .ok_or_else(|| super::super::errors::internal("a function was lost"))
     }
 }
 
@@ -172,7 +179,12 @@ impl Encoded {
 
     /// Appends one item; says whether the batch must end with it, because it is too large to share one.
     #[inline]
-    pub(super) fn push(&mut self, function: u32, item: &Bound<'_, PyAny>, dumps: &Bound<'_, PyAny>) -> PyResult<bool> {
+    pub(super) fn push(
+        &mut self,
+        function: u32,
+        item: &Bound<'_, PyAny>,
+        dumps: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
         let start = self.bytes.len() as u32;
         if let Some(plain) = plain(item) {
             let mut scratch = [0; 8];
@@ -186,7 +198,12 @@ impl Encoded {
         Ok(self.bytes.len() - start as usize > self.body_max)
     }
 
-    pub(super) fn push_object(&mut self, function: u32, item: &Bound<'_, PyAny>, objects: &Objects) -> PyResult<bool> {
+    pub(super) fn push_object(
+        &mut self,
+        function: u32,
+        item: &Bound<'_, PyAny>,
+        objects: &Objects,
+    ) -> PyResult<bool> {
         self.starts.push(self.bytes.len() as u32);
         append(&mut self.bytes, Kind::Object, function, &objects.put(item)?.to_le_bytes());
         Ok(false)

@@ -163,7 +163,8 @@ impl<'py> Worker<'_, 'py> {
                 let none = std::ptr::null_mut::<pyo3::ffi::PyObject>();
                 // SAFETY: both are alive and attached; the list of arguments ends with a null.
                 unsafe {
-                    let result = pyo3::ffi::PyObject_CallFunctionObjArgs(function.as_ptr(), item.as_ptr(), none);
+                    let result =
+                        pyo3::ffi::PyObject_CallFunctionObjArgs(function.as_ptr(), item.as_ptr(), none);
                     Bound::from_owned_ptr_or_err(self.py, result)
                 }
             }
@@ -179,7 +180,9 @@ impl<'py> Worker<'_, 'py> {
                 function.bind(self.py).call(arguments, Some(&keywords))
             }
             Function::Broken(error) => Err(PyErr::from_value(error.bind(self.py).clone())),
-            Function::Unknown | Function::Told(_) => Err(super::super::errors::internal("a function was not told")),
+            Function::Unknown | Function::Told(_) => {
+                Err(super::super::errors::internal("a function was not told"))
+            }
         }
     }
 
@@ -195,9 +198,8 @@ impl<'py> Worker<'_, 'py> {
         };
         let body = definition.get(1..).unwrap_or_default();
         let loaded = match self.objects {
-            Some(objects) => {
-                objects.look(self.py, u64::from_le_bytes(body.first_chunk::<8>().copied().unwrap_or_default()))
-            }
+            Some(objects) => objects
+                .look(self.py, u64::from_le_bytes(body.first_chunk::<8>().copied().unwrap_or_default())),
             None => self.codec.call_method1("load_function", (PyBytes::new(self.py, body),)),
         };
         *entry = match loaded {

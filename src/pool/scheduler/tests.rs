@@ -67,8 +67,11 @@ fn settings(workers: usize) -> Settings {
 
 impl Pool {
     fn new(settings: Settings) -> Self {
-        let mut pool =
-            Self { scheduler: Scheduler::new(settings), rings: Rings::new(settings.workers), now: Instant::ZERO };
+        let mut pool = Self {
+            scheduler: Scheduler::new(settings),
+            rings: Rings::new(settings.workers),
+            now: Instant::ZERO,
+        };
         for worker in 0..settings.workers {
             pool.scheduler.start(worker, pool.now);
         }
@@ -160,8 +163,8 @@ fn no_item_waits_behind_one_that_runs_longer_than_a_millisecond() {
     assert!(pool.rings.waiting(0).len() > 1, "short items are handed over together");
     assert!(pool.scheduler.deadline(pool.now) <= pool.now + MILLISECOND);
     pool.pass(MILLISECOND);
-    assert_eq!(pool.rings.waiting(0), []);
-    assert_eq!(pool.rings.waiting(1), [], "the other one runs as long, and gets nothing either");
+    assert!(pool.rings.waiting(0).is_empty());
+    assert!(pool.rings.waiting(1).is_empty(), "the other one runs as long, and gets nothing either");
     pool.finish(1);
     pool.poll();
     assert_eq!(pool.rings.waiting(1)[0], 3, "what was taken back comes first");
@@ -223,7 +226,7 @@ fn an_item_is_retried_as_often_as_it_may_be() {
         pool.restart(0);
     }
     assert_eq!(pool.scheduler.unfinished(1), 0);
-    assert_eq!(pool.rings.waiting(0), []);
+    assert!(pool.rings.waiting(0).is_empty());
 }
 
 #[test]
@@ -255,7 +258,7 @@ fn an_item_that_runs_too_long_costs_its_worker_and_counts_from_when_it_began() {
     pool.pass(limit * 5);
     assert!(!pool.rings.0[0].killed, "a worker that is still starting runs nothing");
     pool.claim(0);
-    pool.pass(limit - Duration::from_nanos(1));
+    pool.pass(Duration::from_nanos(99_999_999));
     assert!(!pool.rings.0[0].killed);
     assert_eq!(pool.scheduler.deadline(pool.now), pool.now + Duration::from_nanos(1));
     pool.pass(Duration::from_nanos(1));
@@ -303,7 +306,7 @@ fn what_a_closed_job_left_is_nobodys() {
     pool.scheduler.close(1);
     pool.finish(0);
     pool.poll();
-    assert_eq!(pool.rings.waiting(0), []);
+    assert!(pool.rings.waiting(0).is_empty());
 }
 
 proptest! {
