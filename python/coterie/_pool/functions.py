@@ -16,7 +16,7 @@ from multiprocessing.reduction import ForkingPickler
 from types import BuiltinFunctionType, CodeType, FunctionType
 from typing import Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped,unused-ignore]
 
 loads = pickle.loads
 
@@ -81,7 +81,9 @@ class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc,unused-ignore]
         self._main, self._of_main = main, of_main
         extra: dict[Any, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
         # Before the pickler is made, for it looks at its table only then.
-        self.dispatch_table = ChainMap({CodeType: _reduce_code}, extra, self.dispatch_table)
+        self.dispatch_table = ChainMap(
+            {CodeType: _reduce_code}, extra, cloudpickle.CloudPickler.dispatch_table
+        )
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
 
     def reducer_override(self, obj: Any) -> Any:

@@ -9,10 +9,16 @@ import threading
 import warnings
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sized
 from multiprocessing import util
 from multiprocessing.context import BaseContext
-from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE, RemoteTraceback
+from multiprocessing.pool import (  # type: ignore[attr-defined]
+    CLOSE,
+    INIT,
+    RUN,
+    TERMINATE,
+    RemoteTraceback,
+)
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -133,7 +139,7 @@ class Pool:
         )
         self._owner = os.getpid()
         self._processes = processes
-        self._calls: int | None = None
+        self._calls = -1
         self._functions: OrderedDict[tuple[Any, int], int] = OrderedDict()
         self._lock = threading.RLock()
         self._told: dict[tuple[int, int], AsyncResult] = {}
@@ -219,7 +225,8 @@ class Pool:
             The worker died under it, or it ran too long.
         """
         result = self._call(func, args, kwds, None, None, waits=True)
-        return self._attend(result, self._calls, result._index)
+        value: R = self._attend(result, self._calls, result._index)
+        return value
 
     def apply_async(
         self,
@@ -370,11 +377,12 @@ class Pool:
                 result._tell()
             return result
         with self._lock:
-            if self._calls is None:
-                self._calls = core.open(_SINGLE, None, 1, False)
+            if self._calls < 0:
+                opened = core.open(_SINGLE, None, 1, False)
+                if opened is None:
+                    raise ValueError("Pool not running")
+                self._calls = opened
         job = self._calls
-        if job is None:
-            raise ValueError("Pool not running")
         index = core.offer_call(job, place, item, waits)
         result._index = index
         if result._told is not None:
@@ -398,7 +406,7 @@ class Pool:
         if not hasattr(iterable, "__len__"):
             iterable = list(iterable)
         if chunksize is None:
-            chunksize = -(-len(iterable) // (4 * self._processes))
+            chunksize = -(-len(cast("Sized", iterable)) // (4 * self._processes))
         core = self._core
         result = MapResult(self, callback, error_callback)
         told = result._told is not None
@@ -445,12 +453,12 @@ class Pool:
         self._lazy.add(iterator)
         return iterator
 
-    def _attend(self, result: AsyncResult, job: int | None, item: int | None) -> Any:
+    def _attend(self, result: AsyncResult, job: int, item: int | None) -> Any:
         """Waits for a result; whoever is interrupted meanwhile wants it no more."""
         try:
             return result.get()
         except KeyboardInterrupt:
-            if result._done or job is None:
+            if result._done or job < 0:
                 raise
             core = self._core
             if core.interrupt(job, item):
@@ -470,7 +478,7 @@ class Pool:
             try:
                 result._tell()
             except BaseException:  # noqa: BLE001 - a callback's error is its author's, as in a thread
-                sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+                sys.excepthook(*sys.exc_info())
 
     def _is_alive(self) -> bool:
         return not self._core.is_stopped() and not self._is_broken()
@@ -487,7 +495,7 @@ class Pool:
         if word == "initializer":
             return _rebuilt(value, "the pool's initializer")
         if word == "object":
-            return value  # type: ignore[no-any-return]
+            return cast("BaseException", value)
         if word == "hopeless":
             pid, signal = value
             return WorkerDiedError(
@@ -541,6 +549,7 @@ class _Host:
 def _rebuilt(told: bytes, what: str, index: int | None = None) -> BaseException:
     """An exception as it was, with the worker's traceback as its cause."""
     text, summary, body = loads(told)
+    error: BaseException
     try:
         error = loads(body)
         if not isinstance(error, BaseException):

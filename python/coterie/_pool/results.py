@@ -107,13 +107,13 @@ class AsyncResult:
         finally:
             told.set()
 
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
 
 
 class CallResult(AsyncResult):
     """The result of one call."""
 
-    _index: int | None = None
+    _index = -1
 
     def _is_there(self) -> bool:
         pool = self._pool
@@ -133,14 +133,14 @@ class CallResult(AsyncResult):
 
     def __del__(self) -> None:
         pool = getattr(self, "_pool", None)
-        if pool is not None and not self._done and self._told is None and self._index is not None:
+        if pool is not None and not self._done and self._told is None and self._index >= 0:
             pool._core.forget_single(pool._calls, self._index)
 
 
 class MapResult(AsyncResult):
     """The results of a map."""
 
-    _job: int | None = None
+    _job = -1
 
     def _is_there(self) -> bool:
         pool = self._pool
@@ -161,7 +161,7 @@ class MapResult(AsyncResult):
 
     def __del__(self) -> None:
         pool = getattr(self, "_pool", None)
-        if pool is not None and not self._done and self._job is not None and self._told is None:
+        if pool is not None and not self._done and self._job >= 0 and self._told is None:
             # As in multiprocessing, what was asked for is done even when nobody looks at the result.
             pool._core.abandon(self._job)
 

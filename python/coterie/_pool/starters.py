@@ -241,21 +241,22 @@ class FreshTemplate(_Template):
         for key in ("init_main_from_name", "init_main_from_path"):
             preparation.pop(key, None)
         preparation["start_method"] = "fork"
-        set_spawning_popen(self)
+        set_spawning_popen(self)  # type: ignore[arg-type]
         try:
             sent = pickle.dumps(preparation) + dump_by_value(plan, self.main)
         finally:
             set_spawning_popen(None)
-        command = spawn.get_command_line()[0]
+        command = sys.executable
+        flags: list[str] = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
         code = f"from coterie._pool.template import main; main({self._theirs.fileno()}, {data})"
         arguments = [
             os.fsencode(command),
-            *map(os.fsencode, util._args_from_interpreter_flags()),
+            *map(os.fsencode, flags),
             b"-c",
             code.encode(),
-        ]  # type: ignore[attr-defined]
+        ]
         kept = (file, data, self._sentinel, self._theirs.fileno())
-        self._pid = util.spawnv_passfds(os.fsencode(command), arguments, kept)  # type: ignore[attr-defined]
+        self._pid = util.spawnv_passfds(os.fsencode(command), arguments, kept)
         self._theirs.close()
         os.close(self._sentinel)
         os.close(data)
@@ -275,7 +276,7 @@ class _Inherited:
         self.descriptor = descriptor
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _detached, (reduction.DupFd(self.descriptor),)  # type: ignore[attr-defined]
+        return _detached, (reduction.DupFd(self.descriptor),)
 
 
 def _detached(duplicate: Any) -> int:
