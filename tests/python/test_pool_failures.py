@@ -301,7 +301,10 @@ def run_parent(then: str, tmp_path: Path) -> tuple[subprocess.Popen[str], list[i
         start_new_session=True,
     )
     assert parent.stdout is not None
-    return parent, [int(pid) for pid in parent.stdout.readline().split()]
+    line = b""
+    while not line.endswith(b"\n"):  # one by one: what a buffer read ahead would be lost to `communicate`
+        line += os.read(parent.stdout.fileno(), 1)
+    return parent, [int(pid) for pid in line.split()]
 
 
 def assert_they_end(workers: Sequence[int], within: float) -> None:
