@@ -3,6 +3,7 @@
 - `ConsistentHash`: keys to nodes; its kin are in `coterie.ring`.
 - `coterie.balance`: requests to backends.
 - `coterie.check`: whether what a system did can be explained: histories and their judge.
+- `Pool`: work for many processes, a drop-in for `multiprocessing.Pool`.
 - `coterie.raft`: consensus, as a machine that can be driven by hand; `coterie.protocol`: the shape of such machines.
 - `coterie.sim`: deterministic worlds in which protocols, ours and yours, meet failures.
 - `coterie.testing`: those worlds as pytest tests, whose failures shrink and explain themselves.
@@ -24,9 +25,11 @@ from coterie.exceptions import (
     NoBackendError,
     RequestError,
     StoppedError,
+    TaskError,
     UnavailableError,
     UnknownNodeError,
     UnknownOutcomeError,
+    WorkerDiedError,
 )
 
 if TYPE_CHECKING:
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
         testing as testing,
         textbook as textbook,
     )
+    from coterie._pool.pool import Pool as Pool
+    from coterie._pool.timeouts import TaskTimeoutError as TaskTimeoutError
     from coterie.ring import ConsistentHash
 
     __version__: str
@@ -52,13 +57,23 @@ __all__ = [
     "InternalError",
     "InvariantViolated",
     "NoBackendError",
+    "Pool",
     "RequestError",
     "StoppedError",
+    "TaskError",
+    "TaskTimeoutError",
     "UnavailableError",
     "UnknownNodeError",
     "UnknownOutcomeError",
+    "WorkerDiedError",
 ]
 
+# Names that are loaded when somebody first asks for them, and where they are.
+_LATER = {
+    "ConsistentHash": "coterie.ring",
+    "Pool": "coterie._pool.pool",
+    "TaskTimeoutError": "coterie._pool.timeouts",
+}
 _MODULES = ("balance", "check", "protocol", "raft", "ring", "sim", "testing", "textbook")
 
 
@@ -67,8 +82,8 @@ def __getattr__(name: str) -> Any:
     # pytest, which imports the plugin of every package at every start, loads nothing of ours for who does not use it.
     if name in _MODULES:
         return import_module(f"coterie.{name}")
-    if name == "ConsistentHash":
-        found: Any = import_module("coterie.ring").ConsistentHash
+    if name in _LATER:
+        found: Any = getattr(import_module(_LATER[name]), name)
     elif name == "__version__":
         # From the compiled module: reading the package's metadata would cost milliseconds.
         found = import_module("coterie._coterie").version()

@@ -14,6 +14,8 @@ mod effects;
 mod errors;
 mod faults;
 mod guard;
+#[cfg(target_os = "linux")]
+mod pool;
 mod process;
 mod raft;
 mod ring;
@@ -30,6 +32,9 @@ use pyo3::prelude::*;
 mod _coterie {
     #[pymodule_export]
     use super::balance::{Balancer, Lease};
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use super::pool::{PoolCore, PoolDesk, pool_follow};
     #[pymodule_export]
     use super::check::{CheckHistory, CheckPart};
     #[pymodule_export]
