@@ -327,7 +327,9 @@ class _Native:
 
 @dataclass(frozen=True)
 class Register(_Native):
-    """A register: ``read`` sees what the last ``write`` wrote. (Also called ``get``; ``put``, ``set``.)
+    """A register: ``read`` sees what the last ``write`` wrote.
+
+    They are also called ``get``, and ``put`` or ``set``.
 
     Parameters
     ----------

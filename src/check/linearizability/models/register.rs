@@ -208,7 +208,8 @@ fn growing_list(sequences: &Sequences, operations: &[Operation<RegisterAction>])
     for operation in operations {
         match operation.action {
             Append(piece, _) => {
-                if appends.insert(item(piece), operation).is_some() {
+                let before = appends.insert(item(piece), operation);
+                if before.is_some() {
                     return None;
                 }
             }

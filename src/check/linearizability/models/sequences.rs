@@ -126,10 +126,12 @@ impl Sequences {
 
     fn store(&mut self, entry: Entry) -> State {
         let index = self.entries.len() as State;
-        let hash = content_hash(&entry);
+        let (hash, is_found_by_content) = (content_hash(&entry), entry.kind != Kind::Opaque);
         self.entries.push(entry);
-        let entries = &self.entries;
-        self.by_content.insert(hash, index, |index| content_hash(&entries[index as usize]));
+        if is_found_by_content {
+            let entries = &self.entries;
+            self.by_content.insert(hash, index, |index| content_hash(&entries[index as usize]));
+        }
         self.bytes += size_of::<Entry>();
         index
     }
