@@ -82,7 +82,7 @@ func TestCoterieTimes(t *testing.T) {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     beside = HERE.parents[1] / "shared" / "acceptance" / "histories"
-    parser.add_argument("--histories", type=Path, default=Path(os.environ.get("HISTORIES", beside)))
+    parser.add_argument("--histories", type=Path, default=Path(os.environ.get("COTERIE_HISTORIES", beside)))
     parser.add_argument("--porcupine", type=Path, default=os.environ.get("PORCUPINE"))
     parser.add_argument("--rounds", type=int, default=41)
     chosen = parser.parse_args()

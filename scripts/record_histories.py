@@ -209,9 +209,9 @@ def main() -> None:
     pile: list[Any] = []
     histories = {
         "register_majority-seed-3_linearizable": world(3, hasty=False),
-        "register_majority-seed-8_linearizable": world(8, hasty=False),
+        "register_majority-seed-15_linearizable": world(15, hasty=False),
         "register_hasty-reads-seed-3_violation": world(3, hasty=True),
-        "register_hasty-reads-seed-8_violation": world(8, hasty=True),
+        "register_hasty-reads-seed-15_violation": world(15, hasty=True),
         "queue_threads_linearizable": threads(lambda *given: queue(*given, items=items)),
         "queue_threads-with-a-stack_violation": threads(lambda *given: stack(*given, items=pile)),
         "counter_threads_linearizable": threads(counting(locked=True)),

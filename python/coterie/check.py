@@ -715,9 +715,9 @@ class Verdict:
     def conflict(self) -> tuple[Operation, ...]:
         """The few operations that no order explains, by their starts; empty without a violation.
 
-        It is looked for when it is first asked for, within the time and memory of the judgement; what is found when that is
-        over is a conflict, too, but perhaps not the smallest. None of the answers in it can be spared. Operations whose
-        answer makes no difference are in it only if they are needed to explain the others.
+        It is looked for when it is first asked for, within the time and memory of the judgement. None of the answers in it
+        can be spared; where that could not be tried to the end, what was found is a conflict, too, and its words say so.
+        Operations whose answer makes no difference are in it only if they are needed to explain the others.
         """
         return tuple(self._history[record] for record in self._conflict()[0])
 
@@ -826,7 +826,7 @@ def _words(verdict: Verdict, name: str, count: int) -> str:
     else:
         rest = f"The answer to {last} cannot be explained."
     if not verdict._conflict()[2]:
-        rest += " (The time allowed was over before the smallest conflict was found.)"
+        rest += " (There may be a smaller conflict: not everything was tried.)"
     lines.append(f"{order}{rest}")
     return "\n".join(lines)
 
@@ -929,8 +929,8 @@ def linearizable(
     >>> verdict.outcome
     'violation'
     >>> print(verdict.timeline())
-    c1  ├─ 'x': put 1 ─┤                        ├─ 'x': get → 2 ─┤├─ ✗ 'x': get → 1 ─┤
-    c2                 ├┄ ? 'x': put 2 → ? ┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄
+    c1  ├─ 'x': put 1 ──────┤  ├─ 'x': get → 2 ──┤  ├─ ✗ 'x': get → 1 ──┤
+    c2               ├┄ ? 'x': put 2 → ? ┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄
     """
     chosen = _choose(model)
     if not isinstance(history, History):

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import math
+import os
 import pickle
 import re
 import signal
@@ -27,7 +28,8 @@ from coterie import check
 from coterie.check import History, Operation, linearizable
 
 HISTORIES = Path(__file__).parents[1] / "data" / "histories"
-PUBLIC = Path(__file__).parents[3] / "shared" / "acceptance" / "histories"
+BESIDE = Path(__file__).parents[3] / "shared" / "acceptance" / "histories"
+PUBLIC = Path(os.environ.get("COTERIE_HISTORIES", BESIDE))
 
 STALE = [
     Operation("c1", "write", 1, start=0, end=1),
@@ -384,10 +386,7 @@ def test_times_may_be_whatever_can_be_compared() -> None:
     [
         ([Operation("c", "read", start=5, end=4)], "record 0: it ends at 4, before it starts at 5"),
         ([*STALE, Operation("c", "read", start=5)], "record 3: the end is missing"),
-        (
-            [Operation("c", "read", start="now", end="then")],
-            "record 0: the start is no time|cannot be compared",
-        ),
+        ([Operation("c", "read", start=1j, end=2j)], "the times cannot be compared with each other"),
         ([Operation("c", "read", start=math.nan, end=1)], "record 0: the start is not a number"),
         ([Operation("c", "read", start=2**70, end=2**71)], "record 0: the start is no time"),
         ([Operation("c", "read", start=2**60, end=1e19)], "record 0: its time is an integer too large"),
@@ -719,7 +718,7 @@ def test_threads_share_a_recorder() -> None:
 
 def test_public_histories_are_judged_as_others_have_judged_them() -> None:
     if not PUBLIC.is_dir():
-        pytest.skip("looked at no public history: the acceptance data are not beside the project")
+        pytest.skip("looked at no public history: the acceptance data are not there (COTERIE_HISTORIES)")
     judged = 0
     with (PUBLIC / "VERDICTS.csv").open(encoding="utf-8") as table:
         for row in csv.DictReader(table):

@@ -44,6 +44,8 @@ pub enum Reason {
     },
     /// The model raised an error.
     Model,
+    /// Whoever asked did not wait.
+    Patience,
 }
 
 /// What came of a slice.
