@@ -6,7 +6,7 @@ from _typeshed import Incomplete, SupportsGetItem
 from typing import Any, Self, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Balancer", "Lease", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "provoke_panic", "raft_begin", "raft_line", "sim_swarm", "version"]
+__all__ = ["Balancer", "CheckHistory", "CheckPart", "Lease", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "provoke_panic", "raft_begin", "raft_line", "sim_swarm", "version"]
 
 @disjoint_base
 class Balancer:
@@ -115,6 +115,29 @@ class Balancer:
         >>> balancer.pick(exclude=["b"])
         'a'
         """
+
+@final
+class CheckHistory:
+    """
+    The compiled half of `coterie.check.History`.
+    """
+    def __len__(self, /) -> int: ...
+    def __new__(cls, /, process: Any, operation: Any, value: Any, result: Any, start: Any, end: Any, outcome: Any, key: Any) -> Self: ...
+    def _conflict(self, /, part: CheckPart, model: str, settings: tuple[Any, ...], timeout: float, memory: int) -> tuple[list[int], list[str], bool]:
+        """
+        The smallest conflict in a part that was found to be wrong.
+        """
+    def _judge(self, /, model: str, settings: tuple[Any, ...], keys: Any | None, timeout: float, memory: int) -> tuple[str, str | None, CheckPart | None]:
+        """
+        Judges it by a model. `keys` are the objects that the records touch, when they are not those of the history.
+        """
+
+@final
+class CheckPart:
+    """
+    The operations of one object that no order explains, as records of a history; and the place where the search ended.
+    """
+    def __len__(self, /) -> int: ...
 
 @disjoint_base
 class Lease:

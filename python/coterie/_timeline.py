@@ -179,7 +179,7 @@ def hover(operation: Shown, role: str) -> str:
     until = "?" if operation.end is None else operation.end
     meaning = {
         "answered": "it stands in the way",
-        "perhaps": "it may have taken effect at any time after it began, or never",
+        "perhaps": "whether it took effect at any time after it began, or never",
         "last": "no order explains this answer",
     }[role]
     key = "" if operation.key is None else f", key {operation.key!r}"

@@ -29,8 +29,10 @@ from typing import (
     NamedTuple,
     Protocol,
     Self,
+    SupportsIndex,
     TypeAlias,
     final,
+    overload,
     runtime_checkable,
 )
 
@@ -284,7 +286,11 @@ class History(Sequence[Operation]):
     def __len__(self) -> int:
         return len(self._table)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Operation: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Operation]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Operation | list[Operation]:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         return Operation(*(column[index] for column in self._columns.values()))
@@ -814,7 +820,8 @@ def _words(verdict: Verdict, name: str, count: int) -> str:
         until = f"to {operation.end}" if operation.end is not None else "on"
         note = ""
         if role == "perhaps":
-            note = " (it may have taken effect at any time after that, or never)"
+            whatever = "it may have" if operation.outcome == "unknown" else "even if it had"
+            note = f" ({whatever} taken effect at any time after that, or never)"
         lines.append(
             f"  {number}. {operation.process}: {_timeline.describe(operation)}, from {operation.start} {until}{note}"
         )

@@ -479,7 +479,15 @@ proptest! {
             3 => (2..4_u32).prop_map(|piece| RegisterAction::Append(piece, None)),
         ]), 0..7),
         silent in any::<u8>(),
+        only_grows in any::<bool>(),
     ) {
+        let mut drawn = drawn;
+        for one in &mut drawn {
+            // Where nothing is written over, the search looks ahead.
+            if only_grows && !matches!(one.asked, RegisterAction::Read(_)) {
+                one.asked = RegisterAction::Append(2 + one.begin % 2, None);
+            }
+        }
         let mut operations = history::<PlainSequence>(&drawn, |answer| match answer {
             RegisterAction::Read(value) => RegisterAction::Read(value.wrapping_add(1) % 15),
             RegisterAction::Append(piece, length) => RegisterAction::Append(piece, length.map(|length| length + 1)),
@@ -788,13 +796,36 @@ fn objects_are_judged_one_by_one() {
 }
 
 #[test]
-fn a_search_that_would_hold_too_much_gives_up() {
-    // Thirty appends at once, and nobody has read yet: every order is another text.
+fn a_hard_object_does_not_keep_the_judge_from_one_that_is_wrong() {
+    let hard = crowded();
     let single = |symbol: u32| (Kind::Text, Box::from([symbol]));
     let texts = std::iter::once((Kind::Opaque, Box::from([]))).chain((1..40).map(single)).collect();
-    let mut operations: Vec<_> =
-        (1..31).map(|piece| operation(RegisterAction::Append(piece, None), piece, 100 + piece)).collect();
+    let wrong = Operation { object: 7, action: RegisterAction::Read(3), call: 300, end: 301 };
+    let model = Register::new(0, Some(Sequences::new(texts)));
+    let mut judge = Judge::new(model, hard.into_iter().chain([wrong]).collect(), Limits::default());
+    let verdict = (0..10).find_map(|_| match judge.advance(10_000) {
+        Progress::Done(verdict) => Some(verdict),
+        Progress::Working => None,
+    });
+    assert!(matches!(verdict, Some(Verdict::Violation { .. })), "{verdict:?}");
+    assert_eq!(judge.part(), [wrong]);
+}
+
+/// Thirty appends at once, and every order is another text. Where something may be written over them at any time, no look
+/// ahead helps.
+fn crowded() -> Vec<Operation<RegisterAction>> {
+    let mut operations = vec![operation(RegisterAction::Write(38), 0, NEVER)];
+    operations
+        .extend((1..31).map(|piece| operation(RegisterAction::Append(piece, None), piece, 100 + piece)));
     operations.push(operation(RegisterAction::Read(39), 200, 201));
+    operations
+}
+
+#[test]
+fn a_search_that_would_hold_too_much_gives_up() {
+    let operations = crowded();
+    let single = |symbol: u32| (Kind::Text, Box::from([symbol]));
+    let texts = std::iter::once((Kind::Opaque, Box::from([]))).chain((1..40).map(single)).collect();
     let model = Register::new(0, Some(Sequences::new(texts)));
     let mut judge = Judge::new(model, operations, Limits { memory: 8 << 20 });
     let mut slices = 0;

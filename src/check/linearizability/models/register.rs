@@ -131,6 +131,28 @@ impl Model for Register {
         (empty && operations.iter().all(is_list)).then(|| growing_list(sequences, operations)).flatten()
     }
 
+    fn grows(&self) -> bool {
+        self.sequences.is_some()
+    }
+
+    fn resets(&self, action: RegisterAction) -> bool {
+        matches!(action, Write(_) | CompareAndSwap { .. })
+    }
+
+    fn grows_to(&self, state: State, read: RegisterAction) -> bool {
+        match (read, &self.sequences) {
+            (Read(value), Some(sequences)) => sequences.may_begin(state, value),
+            _ => true,
+        }
+    }
+
+    fn size(&self, read: RegisterAction) -> u64 {
+        match (read, &self.sequences) {
+            (Read(value), Some(sequences)) => sequences.length(value),
+            _ => u64::MAX,
+        }
+    }
+
     fn memory(&self) -> usize {
         self.sequences.as_ref().map_or(0, Sequences::memory)
     }
