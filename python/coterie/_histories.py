@@ -232,7 +232,7 @@ def _value(number: int, tokens: list[str], at: int) -> tuple[Any, int]:
             items.append(item)
         if at >= len(tokens):
             raise ConfigError(f"line {number}: {token!r} is not closed")
-        if token == "{":
+        if token == "{":  # noqa: S105 - a bracket
             names = [str(name).lstrip(":") for name in items[::2]]
             return dict(zip(names, items[1::2], strict=False)), at + 1
         return tuple(items), at + 1

@@ -125,9 +125,9 @@ def svg(made: Sequence[Bar], *, title: str, origin: Any = None) -> str:
     left = max(LEFT_MIN, 20 + int(CHARACTER * max((len(name) for name in names.values()), default=0)))
     step = _step(made, columns)
     width, height = int(left + step * columns + 10), TOP + LANE * lanes + 34
+    box = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="coterie-timeline" role="img" '
-        f'viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="coterie-timeline" role="img" {box}>',
         f"<title>{escape(title)}</title><style>{STYLE}</style>",
     ]
     for lane in range(lanes):
@@ -179,7 +179,7 @@ def hover(operation: Shown, role: str) -> str:
     until = "?" if operation.end is None else operation.end
     meaning = {
         "answered": "it stands in the way",
-        "perhaps": "it may have taken effect at any time after it began, or never",
+        "perhaps": "whether it took effect at any time after it began, or never",
         "last": "no order explains this answer",
     }[role]
     key = "" if operation.key is None else f", key {operation.key!r}"

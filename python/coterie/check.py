@@ -29,8 +29,10 @@ from typing import (
     NamedTuple,
     Protocol,
     Self,
+    SupportsIndex,
     TypeAlias,
     final,
+    overload,
     runtime_checkable,
 )
 
@@ -284,7 +286,11 @@ class History(Sequence[Operation]):
     def __len__(self) -> int:
         return len(self._table)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> Operation: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Operation]: ...
+    def __getitem__(self, index: SupportsIndex | slice) -> Operation | list[Operation]:
         if isinstance(index, slice):
             return [self[place] for place in range(*index.indices(len(self)))]
         return Operation(*(column[index] for column in self._columns.values()))
@@ -327,7 +333,9 @@ class _Native:
 
 @dataclass(frozen=True)
 class Register(_Native):
-    """A register: ``read`` sees what the last ``write`` wrote. (Also called ``get``; ``put``, ``set``.)
+    """A register: ``read`` sees what the last ``write`` wrote.
+
+    They are also called ``get``, and ``put`` or ``set``.
 
     Parameters
     ----------
@@ -713,9 +721,9 @@ class Verdict:
     def conflict(self) -> tuple[Operation, ...]:
         """The few operations that no order explains, by their starts; empty without a violation.
 
-        It is looked for when it is first asked for, within the time and memory of the judgement; what is found when that is
-        over is a conflict, too, but perhaps not the smallest. None of the answers in it can be spared. Operations whose
-        answer makes no difference are in it only if they are needed to explain the others.
+        It is looked for when it is first asked for, within the time and memory of the judgement. None of the answers in it
+        can be spared; where that could not be tried to the end, what was found is a conflict, too, and its words say so.
+        Operations whose answer makes no difference are in it only if they are needed to explain the others.
         """
         return tuple(self._history[record] for record in self._conflict()[0])
 
@@ -813,7 +821,8 @@ def _words(verdict: Verdict, name: str, count: int) -> str:
         until = f"to {operation.end}" if operation.end is not None else "on"
         note = ""
         if role == "perhaps":
-            note = " (it may have taken effect at any time after that, or never)"
+            whatever = "it may have" if operation.outcome == "unknown" else "even if it had"
+            note = f" ({whatever} taken effect at any time after that, or never)"
         lines.append(
             f"  {number}. {operation.process}: {_timeline.describe(operation)}, from {operation.start} {until}{note}"
         )
@@ -825,7 +834,7 @@ def _words(verdict: Verdict, name: str, count: int) -> str:
     else:
         rest = f"The answer to {last} cannot be explained."
     if not verdict._conflict()[2]:
-        rest += " (The time allowed was over before the smallest conflict was found.)"
+        rest += " (There may be a smaller conflict: not everything was tried.)"
     lines.append(f"{order}{rest}")
     return "\n".join(lines)
 
@@ -928,8 +937,8 @@ def linearizable(
     >>> verdict.outcome
     'violation'
     >>> print(verdict.timeline())
-    c1  ├─ 'x': put 1 ─┤                        ├─ 'x': get → 2 ─┤├─ ✗ 'x': get → 1 ─┤
-    c2                 ├┄ ? 'x': put 2 → ? ┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄
+    c1  ├─ 'x': put 1 ──────┤  ├─ 'x': get → 2 ──┤  ├─ ✗ 'x': get → 1 ──┤
+    c2               ├┄ ? 'x': put 2 → ? ┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄
     """
     chosen = _choose(model)
     if not isinstance(history, History):

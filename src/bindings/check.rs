@@ -79,7 +79,7 @@ impl CheckHistory {
     ) -> PyResult<Heard> {
         guard::shielded(|| {
             let chosen = Chosen::new(model, settings)?;
-            let objects = keys.map(|keys| self.table.objects(py, keys)).transpose()?;
+            let objects = keys.map(|keys| Table::objects(py, keys)).transpose()?;
             with_model!(py, &self.table, &chosen, objects.as_deref(), None, |model, operations| {
                 self.judge(py, model, operations, Budget::new(timeout, memory))
             })
@@ -87,7 +87,6 @@ impl CheckHistory {
     }
 
     /// The smallest conflict in a part that was found to be wrong.
-    #[expect(clippy::too_many_arguments, reason = "those of the judgement, and the part")]
     fn _conflict(
         &self,
         py: Python<'_>,
@@ -194,13 +193,12 @@ impl CheckHistory {
         M::Action: Send,
     {
         let mut conflict = Conflict::new(model, operations, place, budget.limits);
-        let mut smallest;
         loop {
-            smallest = py.detach(|| conflict.advance(SLICE));
+            let done = py.detach(|| conflict.advance(SLICE));
             if let Some(raised) = conflict.model().raised(py) {
                 return Err(raised);
             }
-            if smallest || budget.is_over() {
+            if done || budget.is_over() {
                 break;
             }
             py.check_signals()?;
@@ -213,7 +211,7 @@ impl CheckHistory {
         let found = conflict.operations();
         let (records, roles) =
             found.map(|(operation, role)| (self.table.record_at(operation.call), word(role))).unzip();
-        Ok((records, roles, smallest))
+        Ok((records, roles, conflict.is_smallest()))
     }
 }
 
@@ -225,6 +223,7 @@ fn told(reason: Reason) -> String {
              keeps apart (1,024)"
         ),
         Reason::Model => "the model failed".to_owned(),
+        Reason::Patience => "nobody waited".to_owned(),
     }
 }
 

@@ -1,12 +1,14 @@
 //! The judge of histories against a naive twin, and against what is known.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Debug;
 
+use coterie::check::Ended;
 use coterie::check::linearizability::{
     Conflict, Counter, CounterAction, Judge, Kind, Limits, Lock, LockAction, Model, NEVER, Operation,
     Progress, Queue, QueueAction, Reason, Register, RegisterAction, Role, Sequences, Set, SetAction, Verdict,
 };
+use coterie::sim::standard::replicated;
 use proptest::prelude::*;
 
 /// An object written down in the most obvious way: what it does, and what it answers.
@@ -477,7 +479,15 @@ proptest! {
             3 => (2..4_u32).prop_map(|piece| RegisterAction::Append(piece, None)),
         ]), 0..7),
         silent in any::<u8>(),
+        only_grows in any::<bool>(),
     ) {
+        let mut drawn = drawn;
+        for one in &mut drawn {
+            // Where nothing is written over, the search looks ahead.
+            if only_grows && !matches!(one.asked, RegisterAction::Read(_)) {
+                one.asked = RegisterAction::Append(2 + one.begin % 2, None);
+            }
+        }
         let mut operations = history::<PlainSequence>(&drawn, |answer| match answer {
             RegisterAction::Read(value) => RegisterAction::Read(value.wrapping_add(1) % 15),
             RegisterAction::Append(piece, length) => RegisterAction::Append(piece, length.map(|length| length + 1)),
@@ -739,16 +749,12 @@ impl Object for PlainList {
     }
 
     fn answer(&mut self, asked: RegisterAction) -> RegisterAction {
-        match asked {
-            RegisterAction::Append(piece, _) => {
-                self.0.push(piece);
-                asked
-            }
-            _ => {
-                let number = lists().iter().skip(1).position(|(_, list)| **list == *self.0);
-                RegisterAction::Read(number.expect("a list of the table") as u32 + 1)
-            }
+        if let RegisterAction::Append(piece, _) = asked {
+            self.0.push(piece);
+            return asked;
         }
+        let number = lists().iter().skip(1).position(|(_, list)| **list == *self.0);
+        RegisterAction::Read(number.expect("a list of the table") as u32 + 1)
     }
 }
 
@@ -790,13 +796,36 @@ fn objects_are_judged_one_by_one() {
 }
 
 #[test]
-fn a_search_that_would_hold_too_much_gives_up() {
-    // Thirty appends at once, and nobody has read yet: every order is another text.
+fn a_hard_object_does_not_keep_the_judge_from_one_that_is_wrong() {
+    let hard = crowded();
     let single = |symbol: u32| (Kind::Text, Box::from([symbol]));
     let texts = std::iter::once((Kind::Opaque, Box::from([]))).chain((1..40).map(single)).collect();
-    let mut operations: Vec<_> =
-        (1..31).map(|piece| operation(RegisterAction::Append(piece, None), piece, 100 + piece)).collect();
+    let wrong = Operation { object: 7, action: RegisterAction::Read(3), call: 300, end: 301 };
+    let model = Register::new(0, Some(Sequences::new(texts)));
+    let mut judge = Judge::new(model, hard.into_iter().chain([wrong]).collect(), Limits::default());
+    let verdict = (0..10).find_map(|_| match judge.advance(10_000) {
+        Progress::Done(verdict) => Some(verdict),
+        Progress::Working => None,
+    });
+    assert!(matches!(verdict, Some(Verdict::Violation { .. })), "{verdict:?}");
+    assert_eq!(judge.part(), [wrong]);
+}
+
+/// Thirty appends at once, and every order is another text. Where something may be written over them at any time, no look
+/// ahead helps.
+fn crowded() -> Vec<Operation<RegisterAction>> {
+    let mut operations = vec![operation(RegisterAction::Write(38), 0, NEVER)];
+    operations
+        .extend((1..31).map(|piece| operation(RegisterAction::Append(piece, None), piece, 100 + piece)));
     operations.push(operation(RegisterAction::Read(39), 200, 201));
+    operations
+}
+
+#[test]
+fn a_search_that_would_hold_too_much_gives_up() {
+    let operations = crowded();
+    let single = |symbol: u32| (Kind::Text, Box::from([symbol]));
+    let texts = std::iter::once((Kind::Opaque, Box::from([]))).chain((1..40).map(single)).collect();
     let model = Register::new(0, Some(Sequences::new(texts)));
     let mut judge = Judge::new(model, operations, Limits { memory: 8 << 20 });
     let mut slices = 0;
@@ -823,4 +852,116 @@ fn a_violation_elsewhere_counts_although_another_object_was_given_up() {
     );
     operations.push(on(1, operation(RegisterAction::Read(3), 20_000, 20_001)));
     assert!(matches!(judge(Register::default(), &operations).0, Verdict::Violation { .. }));
+}
+
+/// What the clients of a standard world saw, as operations on registers; what each was told is in its journal of the log.
+/// A write whose outcome its client does not know may have begun at any time.
+fn clients_saw(history: &coterie::check::History) -> Vec<Operation<RegisterAction>> {
+    let mut numbers: BTreeMap<Option<u64>, u32> = BTreeMap::from([(None, 0)]);
+    let mut number = |value: Option<u64>| {
+        let next = numbers.len() as u32;
+        *numbers.entry(value).or_insert(next)
+    };
+    let mut marks: Vec<(u64, bool, usize)> = Vec::new();
+    let mut operations: Vec<Operation<RegisterAction>> = Vec::new();
+    let mut claimed = BTreeSet::new();
+    let mut keys = BTreeSet::new();
+    let mut last = 0;
+    for (_, key, begun, ended) in history.operations() {
+        keys.insert(key);
+        let Some((at, ended)) = ended else { continue };
+        let action = match ended {
+            Ended::Wrote { index } => {
+                claimed.insert((key, index));
+                last = last.max(index);
+                RegisterAction::Write(number(history.value(key, index)))
+            }
+            Ended::Read { value, .. } | Ended::Saw { value, .. } => RegisterAction::Read(number(value)),
+            Ended::Refused | Ended::Unknown => continue,
+        };
+        let index = operations.len();
+        marks.extend([(begun.as_nanos(), false, index), (at.as_nanos(), true, index)]);
+        operations.push(Operation { object: key as u32, action, call: 0, end: 0 });
+    }
+    for key in keys {
+        for index in 1..=last + 100 {
+            let value = history.value(key, index);
+            if value != history.value(key, index - 1) && !claimed.contains(&(key, index)) {
+                marks.push((0, false, operations.len()));
+                let action = RegisterAction::Write(number(value));
+                operations.push(Operation { object: key as u32, action, call: 0, end: NEVER });
+            }
+        }
+    }
+    marks.sort_unstable();
+    for (place, (_, is_end, index)) in (0..).zip(marks) {
+        if is_end {
+            operations[index].end = place;
+        } else {
+            operations[index].call = place;
+        }
+    }
+    operations
+}
+
+#[test]
+fn what_clients_of_standard_worlds_saw_is_linearizable_by_search_as_well() {
+    let (mut judged, mut planted) = (0, 0);
+    for seed in 0..10 {
+        let world = replicated::run(seed).unwrap_or_else(|failure| panic!("{failure}"));
+        let operations = clients_saw(&world.watch().history);
+        judged += operations.len();
+        let (verdict, _) = patiently(Register::default(), &operations);
+        assert_eq!(verdict, Verdict::Linearizable, "seed {seed}");
+        // One read in the middle is told what had been overwritten for sure before it began.
+        let Some(stale) = with_a_stale_read(&operations) else { continue };
+        planted += 1;
+        let (verdict, judge) = patiently(Register::default(), &stale);
+        assert!(matches!(verdict, Verdict::Violation { .. }), "seed {seed}: {verdict:?}");
+        let Verdict::Violation { place } = verdict else { continue };
+        let (model, part) = judge.into_part();
+        let mut conflict = Conflict::new(model, part, place, Limits::default());
+        while !conflict.advance(100_000) {}
+        let size = conflict.operations().count();
+        assert!((2..=8).contains(&size), "seed {seed}: {:#?}", conflict.operations().collect::<Vec<_>>());
+    }
+    println!("{judged} operations judged, {planted} stale reads planted");
+    assert!(judged > 10_000 && planted >= 4, "{judged} operations, {planted} plants");
+}
+
+fn patiently<M: Model>(model: M, operations: &[Operation<M::Action>]) -> (Verdict, Judge<M>) {
+    let mut judge = Judge::new(model, operations.to_vec(), Limits::default());
+    loop {
+        if let Progress::Done(verdict) = judge.advance(1_000_000) {
+            return (verdict, judge);
+        }
+    }
+}
+
+fn with_a_stale_read(operations: &[Operation<RegisterAction>]) -> Option<Vec<Operation<RegisterAction>>> {
+    let writes_of = |action: RegisterAction| operations.iter().filter(|other| other.action == action).count();
+    let middle = operations.len() / 2;
+    for (index, read) in operations.iter().enumerate().skip(middle) {
+        if !matches!(read.action, RegisterAction::Read(_)) || !read.is_known() {
+            continue;
+        }
+        let before = |call: u32| {
+            operations.iter().filter(move |other| {
+                other.object == read.object
+                    && other.end < call
+                    && matches!(other.action, RegisterAction::Write(value) if value != 0)
+            })
+        };
+        let Some(newer) = before(read.call).max_by_key(|write| write.call) else { continue };
+        let Some(older) =
+            before(newer.call).find(|write| write.action != newer.action && writes_of(write.action) == 1)
+        else {
+            continue;
+        };
+        let RegisterAction::Write(value) = older.action else { continue };
+        let mut stale = operations.to_vec();
+        stale[index].action = RegisterAction::Read(value);
+        return Some(stale);
+    }
+    None
 }

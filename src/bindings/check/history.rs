@@ -187,7 +187,7 @@ impl Table {
     }
 
     /// Objects by number, one a record, where they are not the keys.
-    pub(super) fn objects(&self, py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
+    pub(super) fn objects(py: Python<'_>, keys: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
         let mut numbers = Values::new(py)?;
         let named = |(index, key): (usize, PyResult<Bound<'_, PyAny>>)| {
             numbers

@@ -53,7 +53,7 @@ impl<'py> Chosen<'py> {
                 let (model, reads, refused, unheard) = settings.extract()?;
                 Self::Python { model, reads, refused, unheard }
             }
-            other => return Err(errors::ConfigError::new_err(format!("there is no model {other:?}"))),
+            other => return Err(errors::ConfigError::new_err(format!("there is no model '{other}'"))),
         })
     }
 }
@@ -168,7 +168,7 @@ impl Rows<'_> {
                 let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
                 malformed(
                     record.unwrap_or_default(),
-                    format_args!("a {model} has no operation {name:?}; it has {}", words.join(", ")),
+                    format_args!("a {model} has no operation '{name}'; it has {}", words.join(", ")),
                 )
             })
         };

@@ -9,7 +9,7 @@
 //! At last, operations that may or may not have happened are left out as far as all but the last answer can still be
 //! explained without them: what remains is a story whose last sentence cannot be true.
 
-use super::judge::{Limits, Progress, Trial, Verdict};
+use super::judge::{Limits, Progress, Reason, Trial, Verdict};
 use super::{Model, NEVER, Operation};
 
 /// What an operation does in a conflict.
@@ -38,7 +38,17 @@ pub struct Conflict<M: Model> {
     stage: Stage,
     /// What is being tried.
     trial: Option<Trial<M::Action>>,
+    /// How many steps that may still take.
+    patience: u64,
+    /// Something was tried and given up.
+    was_hasty: bool,
 }
+
+/// A history of which much is forgotten can be far harder than the one it came from. What is not decided in so many steps
+/// is not accepted, and the next smaller chunk is tried.
+const PATIENCE: u64 = 5_000;
+/// And so many for each operation.
+const PATIENCE_EACH: u64 = 50;
 
 #[derive(Clone, Debug)]
 enum Stage {
@@ -111,7 +121,18 @@ impl<M: Model> Conflict<M> {
         let stride = if place.is_some() { 1 } else { count.max(1) };
         let stage = Stage::Cut { low, high: ends.len().saturating_sub(1), ends, stride };
         let (forgotten, dropped) = (vec![false; count], vec![false; count]);
-        Self { model, operations, forgotten, dropped, last: 0, limits, stage, trial: None }
+        Self {
+            model,
+            operations,
+            forgotten,
+            dropped,
+            last: 0,
+            limits,
+            stage,
+            trial: None,
+            patience: 0,
+            was_hasty: false,
+        }
     }
 
     /// Works for about so many steps. Whether it is done.
@@ -120,13 +141,25 @@ impl<M: Model> Conflict<M> {
             if self.trial.is_none() {
                 let Some(history) = self.proposal() else { return true };
                 steps = steps.saturating_sub(history.len() as u64);
+                self.patience = PATIENCE + PATIENCE_EACH * history.len() as u64;
                 self.trial = Some(Trial::new(&self.model, history, self.limits));
             }
             let Some(trial) = &mut self.trial else { return false };
-            match trial.advance(&mut self.model, &mut steps, self.limits) {
+            let mut slice = steps.min(self.patience);
+            let before = slice;
+            let progress = trial.advance(&mut self.model, &mut slice, self.limits);
+            steps -= before - slice;
+            self.patience -= before - slice;
+            match progress {
                 Progress::Done(verdict) => {
+                    self.was_hasty |= matches!(verdict, Verdict::Unknown(_));
                     self.trial = None;
                     self.learn(verdict);
+                }
+                Progress::Working if self.patience == 0 => {
+                    self.was_hasty = true;
+                    self.trial = None;
+                    self.learn(Verdict::Unknown(Reason::Patience));
                 }
                 Progress::Working => return false,
             }
@@ -134,6 +167,11 @@ impl<M: Model> Conflict<M> {
                 return false;
             }
         }
+    }
+
+    /// Whether none of the answers in what was found can be spared: each was tried to the end.
+    pub const fn is_smallest(&self) -> bool {
+        matches!(self.stage, Stage::Done) && !self.was_hasty
     }
 
     /// What is left so far, in the order of the calls. Also before it is done, it is a conflict.

@@ -1,5 +1,8 @@
 //! The judge: one object after the other, each by its values or by the search.
 
+use std::collections::VecDeque;
+use std::ops::Range;
+
 use super::plan::Plan;
 use super::search::{Found, Search};
 use super::{Model, Operation};
@@ -44,6 +47,8 @@ pub enum Reason {
     },
     /// The model raised an error.
     Model,
+    /// Whoever asked did not wait.
+    Patience,
 }
 
 /// What came of a slice.
@@ -64,6 +69,16 @@ pub(super) enum Widths {
     Narrow(Search<1>),
     Middle(Search<4>),
     Wide(Search<16>),
+}
+
+impl Widths {
+    fn memory(&self) -> usize {
+        match self {
+            Self::Narrow(search) => search.memory(),
+            Self::Middle(search) => search.memory(),
+            Self::Wide(search) => search.memory(),
+        }
+    }
 }
 
 /// One object's history under judgement.
@@ -98,6 +113,14 @@ impl<A: Copy + Ord + std::fmt::Debug> Trial<A> {
         Self::Searching(Box::new((plan, widths)))
     }
 
+    /// Bytes that it holds.
+    fn memory(&self) -> usize {
+        match self {
+            Self::Decided(_) => 0,
+            Self::Searching(searching) => searching.0.memory() + searching.1.memory(),
+        }
+    }
+
     /// Works for about so many `steps`, and takes them off.
     pub(super) fn advance<M: Model<Action = A>>(
         &mut self,
@@ -114,17 +137,17 @@ impl<A: Copy + Ord + std::fmt::Debug> Trial<A> {
             // In between, a look at the memory.
             let mut slice = (*steps).min(1 << 14);
             let before = slice;
-            let (found, memory) = match widths {
-                Widths::Narrow(search) => (search.advance(model, plan, &mut slice), search.memory()),
-                Widths::Middle(search) => (search.advance(model, plan, &mut slice), search.memory()),
-                Widths::Wide(search) => (search.advance(model, plan, &mut slice), search.memory()),
+            let found = match widths {
+                Widths::Narrow(search) => search.advance(model, plan, &mut slice),
+                Widths::Middle(search) => search.advance(model, plan, &mut slice),
+                Widths::Wide(search) => search.advance(model, plan, &mut slice),
             };
             *steps -= before - slice;
             let verdict = match found {
                 Found::Order => Verdict::Linearizable,
                 Found::Contradiction { event } => Verdict::Violation { place: Some(plan.place(event)) },
                 Found::Nothing if model.has_failed() => Verdict::Unknown(Reason::Model),
-                Found::Nothing if memory + plan.memory() + model.memory() > limits.memory => {
+                Found::Nothing if widths.memory() + plan.memory() + model.memory() > limits.memory => {
                     Verdict::Unknown(Reason::Memory)
                 }
                 Found::Nothing if *steps == 0 => return Progress::Working,
@@ -137,20 +160,41 @@ impl<A: Copy + Ord + std::fmt::Debug> Trial<A> {
 }
 
 /// Judges a history, in slices.
+///
+/// Its parts take turns, each of which is longer than the one before: a part that is surely wrong is then found soon,
+/// however hard the others are.
 #[derive(Clone, Debug)]
 pub struct Judge<M: Model> {
     model: M,
     /// Object by object, part by part, each in the order of the calls.
     operations: Vec<Operation<M::Action>>,
-    /// Where the parts begin that are not judged yet.
+    /// Where the parts begin that have had no turn yet.
     next: usize,
-    /// Where the part that is being judged begins.
-    current: usize,
-    trial: Option<Trial<M::Action>>,
+    /// Whose turn it is.
+    current: Option<Turn<M::Action>>,
+    /// Who comes after all that had no turn yet.
+    waiting: VecDeque<Turn<M::Action>>,
     limits: Limits,
+    /// What those hold who wait.
+    held: usize,
     /// Why a part could not be judged.
     gave_up: Option<Reason>,
+    /// The part that was judged last.
+    last: Range<usize>,
 }
+
+#[derive(Clone, Debug)]
+struct Turn<A> {
+    part: Range<usize>,
+    trial: Trial<A>,
+    /// How many steps it has in this turn, ...
+    left: u64,
+    /// ... and has had in this and in all before.
+    had: u64,
+}
+
+/// The steps of a first turn. Most parts need no other.
+const FIRST_TURN: u64 = 4_096;
 
 impl<M: Model> Judge<M> {
     /// A judge of `operations`. Those whose outcome was a failure, which have not happened, must not be among them.
@@ -170,31 +214,48 @@ impl<M: Model> Judge<M> {
                 operations.sort_unstable_by_key(key);
             }
         }
-        Self { model, operations, next: 0, current: 0, trial: None, limits, gave_up: None }
+        Self {
+            model,
+            operations,
+            next: 0,
+            current: None,
+            waiting: VecDeque::new(),
+            limits,
+            held: 0,
+            gave_up: None,
+            last: 0..0,
+        }
     }
 
-    /// Works for about so many steps, some 50 ns each; sorting a history of a million operations is one of them.
+    /// Works for about so many steps, some 50 ns each; to sort a history that need not be searched is one slice.
     pub fn advance(&mut self, mut steps: u64) -> Progress {
         loop {
-            if self.trial.is_none() {
-                let rest = &self.operations[self.next..];
-                let Some(first) = rest.first() else {
-                    return Progress::Done(self.gave_up.map_or(Verdict::Linearizable, Verdict::Unknown));
-                };
-                let length = rest.partition_point(|operation| operation.object == first.object);
-                self.trial = Some(Trial::new(&self.model, rest[..length].to_vec(), self.limits));
-                (self.current, self.next) = (self.next, self.next + length);
-                steps = steps.saturating_sub(length as u64);
-            }
-            let Some(trial) = &mut self.trial else { return Progress::Working };
-            match trial.advance(&mut self.model, &mut steps, self.limits) {
-                Progress::Done(Verdict::Linearizable) => self.trial = None,
+            let Some(mut turn) = self.current.take().or_else(|| self.take_turn()) else {
+                return Progress::Done(self.gave_up.map_or(Verdict::Linearizable, Verdict::Unknown));
+            };
+            let mut slice = steps.min(turn.left);
+            let before = slice;
+            let limits = Limits { memory: self.limits.memory.saturating_sub(self.held) };
+            let progress = turn.trial.advance(&mut self.model, &mut slice, limits);
+            steps -= before - slice;
+            turn.left -= before - slice;
+            self.last = turn.part.clone();
+            match progress {
+                Progress::Done(Verdict::Linearizable) => {}
                 Progress::Done(Verdict::Unknown(reason)) if reason != Reason::Model => {
                     // Another part may still be wrong for sure.
                     self.gave_up = Some(reason);
-                    self.trial = None;
                 }
-                other => return other,
+                Progress::Done(verdict) => {
+                    turn.trial = Trial::Decided(verdict);
+                    self.current = Some(turn);
+                    return progress;
+                }
+                Progress::Working if turn.left == 0 => {
+                    self.held += turn.trial.memory();
+                    self.waiting.push_back(turn);
+                }
+                Progress::Working => self.current = Some(turn),
             }
             if steps == 0 {
                 return Progress::Working;
@@ -202,9 +263,26 @@ impl<M: Model> Judge<M> {
         }
     }
 
+    /// Who comes next: a part that had no turn yet, or one that waits.
+    fn take_turn(&mut self) -> Option<Turn<M::Action>> {
+        let rest = &self.operations[self.next..];
+        if let Some(first) = rest.first() {
+            let length = rest.partition_point(|operation| operation.object == first.object);
+            let trial = Trial::new(&self.model, rest[..length].to_vec(), self.limits);
+            let part = self.next..self.next + length;
+            self.next += length;
+            return Some(Turn { part, trial, left: FIRST_TURN, had: FIRST_TURN });
+        }
+        let mut turn = self.waiting.pop_front()?;
+        self.held = self.held.saturating_sub(turn.trial.memory());
+        turn.left = turn.had;
+        turn.had *= 2;
+        Some(turn)
+    }
+
     /// The operations of the object that was judged last, in the order of their calls.
     pub fn part(&self) -> &[Operation<M::Action>] {
-        &self.operations[self.current..self.next]
+        &self.operations[self.last.clone()]
     }
 
     /// The model.
@@ -214,8 +292,8 @@ impl<M: Model> Judge<M> {
 
     /// What is left when it has judged: the model, and the operations of the object that it judged last.
     pub fn into_part(mut self) -> (M, Vec<Operation<M::Action>>) {
-        self.operations.truncate(self.next);
-        self.operations.drain(..self.current);
+        self.operations.truncate(self.last.end);
+        self.operations.drain(..self.last.start);
         (self.model, self.operations)
     }
 }

@@ -93,6 +93,27 @@ pub trait Model {
         None
     }
 
+    /// Whether states grow: each has all that was before in it, unless an operation [`Model::resets`] it. Then the search
+    /// looks ahead to the reads that come.
+    fn grows(&self) -> bool {
+        false
+    }
+
+    /// Whether the state after `action` need not have in it what was before.
+    fn resets(&self, _action: Self::Action) -> bool {
+        true
+    }
+
+    /// Whether `state` can grow to what `read` saw; always, if it is no read.
+    fn grows_to(&self, _state: State, _read: Self::Action) -> bool {
+        true
+    }
+
+    /// How large the state is that `read` saw; `u64::MAX`, if it is no read.
+    fn size(&self, _read: Self::Action) -> u64 {
+        u64::MAX
+    }
+
     /// Whether it cannot go on: a model of the user's has raised an error.
     fn has_failed(&self) -> bool {
         false

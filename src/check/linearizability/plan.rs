@@ -49,7 +49,24 @@ pub(super) struct Plan<A> {
     others: Vec<u32>,
     /// How many bits the search needs.
     pub(super) width: usize,
+    foresight: Option<Foresight>,
 }
+
+/// Which read comes next, where states only grow.
+#[derive(Clone, Debug)]
+struct Foresight {
+    /// Pure operations, in the order of their answers, and the event from which on nothing resets the state before them.
+    reads: Vec<(u32, u32)>,
+    /// By event: where in `reads` those begin that are answered then or later.
+    from: Vec<u32>,
+    /// By event: of the reads that begin after it, the one that saw least.
+    least: Vec<u32>,
+    /// The event from which on nothing resets the state any more.
+    clear: u32,
+}
+
+/// How many reads one looks ahead.
+const LOOK_AHEAD: usize = 8;
 
 impl<A: Copy + Ord> Plan<A> {
     /// Lays out `operations`, which are in the order of their calls. `None` when more than `pending_max` entries would be
@@ -79,8 +96,67 @@ impl<A: Copy + Ord> Plan<A> {
             width: unknown.len(),
             known,
             unknown,
+            foresight: None,
         };
+        if model.grows() {
+            plan.foresight = Some(plan.foresee(model));
+        }
         plan.overlap(pending_max).then_some(plan)
+    }
+
+    fn foresee<M: Model<Action = A>>(&self, model: &M) -> Foresight {
+        // What resets the state, by call, with the event from which on it is past.
+        let mut resets: Vec<(u32, u32)> = Vec::new();
+        for (event, known) in (0..).zip(&self.known) {
+            if !known.is_pure && model.resets(known.action) {
+                resets.push((known.call, event + 1));
+            }
+        }
+        resets.extend(self.unknown.iter().filter(|it| model.resets(it.action)).map(|it| (it.call, u32::MAX)));
+        resets.sort_unstable();
+        let (mut reads, mut from) = (Vec::new(), Vec::with_capacity(self.known.len()));
+        // Answers come in order, so what began before one began before the next.
+        let (mut begun, mut clear) = (0, 0);
+        for (event, known) in (0..).zip(&self.known) {
+            from.push(reads.len() as u32);
+            while let Some(&(_, past)) = resets.get(begun).filter(|(call, _)| *call < known.end) {
+                clear = clear.max(past);
+                begun += 1;
+            }
+            if known.is_pure {
+                reads.push((event, clear));
+            }
+        }
+        let mut by_call: Vec<(u32, u32)> =
+            reads.iter().map(|&(read, _)| (self.known[read as usize].call, read)).collect();
+        by_call.sort_unstable();
+        let mut least = vec![NONE; self.known.len()];
+        let mut smallest = (u64::MAX, NONE);
+        for event in (0..self.known.len()).rev() {
+            while let Some((_, read)) = by_call.pop_if(|(call, _)| *call > self.known[event].end) {
+                smallest = smallest.min((model.size(self.known[read as usize].action), read));
+            }
+            least[event] = smallest.1;
+        }
+        Foresight { reads, from, least, clear }
+    }
+
+    /// Pure operations answered at and after the event before which nothing resets the state: the next ones, with the slot
+    /// of those that may be placed already; and of all that have not begun, the one that saw least.
+    #[inline]
+    pub(super) fn ahead(&self, event: u32) -> impl Iterator<Item = (A, Option<u32>)> + '_ {
+        let now = self.known[event as usize].end;
+        self.foresight.iter().flat_map(move |foresight| {
+            let from = foresight.from[event as usize] as usize;
+            let next = foresight.reads[from..].iter().take(LOOK_AHEAD);
+            let next = next.take_while(move |&&(_, clear)| clear <= event).map(|&(read, _)| read);
+            let least = foresight.least[event as usize];
+            let least = (least != NONE && foresight.clear <= event).then_some(least);
+            least.into_iter().chain(next).map(move |read| {
+                let read = &self.known[read as usize];
+                (read.action, (read.call < now).then_some(read.slot))
+            })
+        })
     }
 
     /// Finds what is pending when, and hands out slots.

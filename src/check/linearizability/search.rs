@@ -3,7 +3,7 @@
 //! Operations are placed one after the other. A *configuration* says how far that has come: the next answer to explain
 //! (all earlier ones are explained), which of the pending operations are placed already, and the state. An operation is
 //! placed no earlier than some answer needs it (Lowe, "Testing for linearizability", 2017, "just-in-time"), and no
-//! configuration is looked at twice (Wing and Gong, 1993, with Lowe's memory). On top of that, six reductions, each of
+//! configuration is looked at twice (Wing and Gong, 1993, with Lowe's memory). On top of that, seven reductions, each of
 //! which throws away only orders for which a better one remains:
 //!
 //! 1. **Pure operations first.** A pending operation that changes no state and can be answered now is placed now. Any
@@ -18,6 +18,8 @@
 //! 5. **An unknown operation must matter to the next one.** When the operation that is placed after it could have been
 //!    placed before it, with the same outcome, and no pure one was placed in between, leaving it out dominates.
 //! 6. **Unknown operations that nobody can have seen** are not there at all: [`Model::prune`].
+//! 7. **Looking ahead.** Where states only grow (text to which something is appended), a state that is no beginning of what
+//!    a coming read saw leads nowhere, if nothing that starts afresh can come in between.
 //!
 //! `tests/rust/linearizability.rs` holds all of it against a naive twin.
 
@@ -229,7 +231,11 @@ impl<const N: usize> Search<N> {
             }
         }
         self.deepest = self.deepest.max(node.event);
-        self.remember(node, steps);
+        let is_ahead = |slot: Option<u32>| slot.is_none_or(|slot| !node.seen.has(slot));
+        let mut ahead = plan.ahead(node.event).filter(|(_, slot)| is_ahead(*slot));
+        if ahead.all(|(read, _)| model.grows_to(node.state, read)) {
+            self.remember(node, steps);
+        }
         false
     }
 

@@ -140,8 +140,8 @@ fn counts(initial: i64, operations: &[Operation<CounterAction>]) -> bool {
     adds.sort_unstable_by_key(|add| add.call);
     let mut adds = adds.into_iter().peekable();
     let mut open: BinaryHeap<Reverse<usize>> = BinaryHeap::new();
-    for step in 1..=steps {
-        while let Some(add) = adds.next_if(|add| add.call < until[step]) {
+    for (step, &until) in until.iter().enumerate().take(steps + 1).skip(1) {
+        while let Some(add) = adds.next_if(|add| add.call < until) {
             let high = from[1..].partition_point(|&from| from < add.end);
             open.push(Reverse(high));
         }

@@ -131,6 +131,28 @@ impl Model for Register {
         (empty && operations.iter().all(is_list)).then(|| growing_list(sequences, operations)).flatten()
     }
 
+    fn grows(&self) -> bool {
+        self.sequences.is_some()
+    }
+
+    fn resets(&self, action: RegisterAction) -> bool {
+        matches!(action, Write(_) | CompareAndSwap { .. })
+    }
+
+    fn grows_to(&self, state: State, read: RegisterAction) -> bool {
+        match (read, &self.sequences) {
+            (Read(value), Some(sequences)) => sequences.may_begin(state, value),
+            _ => true,
+        }
+    }
+
+    fn size(&self, read: RegisterAction) -> u64 {
+        match (read, &self.sequences) {
+            (Read(value), Some(sequences)) => sequences.length(value),
+            _ => u64::MAX,
+        }
+    }
+
     fn memory(&self) -> usize {
         self.sequences.as_ref().map_or(0, Sequences::memory)
     }
@@ -208,7 +230,8 @@ fn growing_list(sequences: &Sequences, operations: &[Operation<RegisterAction>])
     for operation in operations {
         match operation.action {
             Append(piece, _) => {
-                if appends.insert(item(piece), operation).is_some() {
+                let before = appends.insert(item(piece), operation);
+                if before.is_some() {
                     return None;
                 }
             }

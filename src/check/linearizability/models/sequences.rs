@@ -37,6 +37,8 @@ pub struct Sequences {
     entries: Vec<Entry>,
     /// The symbols of those that were given.
     given: Vec<Box<[u32]>>,
+    /// The hashes of all beginnings of each, from the empty one on.
+    beginnings: Vec<Box<[u64]>>,
     by_content: Table,
     by_parts: Table,
     bytes: usize,
@@ -55,16 +57,21 @@ impl Sequences {
         let mut sequences = Self {
             entries: Vec::new(),
             given: Vec::new(),
+            beginnings: Vec::new(),
             by_content: Table::new(),
             by_parts: Table::new(),
             bytes: 0,
         };
         for (number, (kind, symbols)) in (0..).zip(values) {
             let (mut hash, mut shift) = (0_u64, 1_u64);
+            let mut beginnings = vec![0];
             for &symbol in &symbols {
                 hash = hash.wrapping_mul(MULTIPLIER).wrapping_add(u64::from(symbol) + 1);
                 shift = shift.wrapping_mul(MULTIPLIER);
+                beginnings.push(hash);
             }
+            sequences.bytes += beginnings.len() * 12;
+            sequences.beginnings.push(beginnings.into());
             let length = symbols.len() as u64;
             sequences.given.push(symbols);
             sequences.store(Entry { kind, parent: 0, piece: number, length, hash, shift });
@@ -124,12 +131,25 @@ impl Sequences {
         Some(index)
     }
 
+    /// Whether the value, which was given, may begin with `state`. By its hash: if so it may still be otherwise, if not it
+    /// is not. Nothing is the beginning of everything.
+    pub(super) fn may_begin(&self, state: State, value: Value) -> bool {
+        let (start, whole) = (&self.entries[state as usize], &self.entries[value as usize]);
+        if state == 0 || state == value {
+            return true;
+        }
+        let beginning = self.beginnings[value as usize].get(start.length as usize);
+        whole.kind != Kind::Opaque && start.kind == whole.kind && beginning == Some(&start.hash)
+    }
+
     fn store(&mut self, entry: Entry) -> State {
         let index = self.entries.len() as State;
-        let hash = content_hash(&entry);
+        let (hash, is_found_by_content) = (content_hash(&entry), entry.kind != Kind::Opaque);
         self.entries.push(entry);
-        let entries = &self.entries;
-        self.by_content.insert(hash, index, |index| content_hash(&entries[index as usize]));
+        if is_found_by_content {
+            let entries = &self.entries;
+            self.by_content.insert(hash, index, |index| content_hash(&entries[index as usize]));
+        }
         self.bytes += size_of::<Entry>();
         index
     }

@@ -118,7 +118,7 @@ impl Model for Set {
                         return None;
                     }
                 }
-                Members(seen) if operation.is_known() => reads.push((&self.seen[seen as usize], operation)),
+                Members(seen) if operation.is_known() => reads.push((&*self.seen[seen as usize], operation)),
                 Members(_) => {}
                 _ => return None,
             }
@@ -133,7 +133,7 @@ impl Model for Set {
 
 type Inserts<'a> = BTreeMap<Value, &'a Operation<SetAction>>;
 
-fn grows(mut inserts: Inserts<'_>, mut reads: Vec<(&Box<[Value]>, &Operation<SetAction>)>) -> bool {
+fn grows(mut inserts: Inserts<'_>, mut reads: Vec<(&[Value], &Operation<SetAction>)>) -> bool {
     reads.sort_by_key(|(seen, read)| (seen.len(), read.call));
     let mut by_end: Vec<(u32, Value)> =
         inserts.iter().map(|(element, insert)| (insert.end, *element)).collect();
