@@ -53,7 +53,7 @@ class Register(sim.Process):
         if self.following != "majority":
             out.answer(id, error="not the primary")
             return
-        view, number, value = self.last
+        _, number, value = self.last
         if request[0] == "write":
             value = request[1]
         self.waiting[number + 1] = (id, value)
@@ -95,10 +95,15 @@ class Register(sim.Process):
                 out.promise(sender, Written(view, self.last[1]))
             case Written(view, number):
                 self.written[sender] = max(number, self.written.get(sender, 0))
-                if len(self.written) >= 2:
-                    safe = sorted(self.written.values())[-2]
-                    for ready in [number for number in self.waiting if number <= safe]:
-                        out.answer(self.waiting[ready][0], self.waiting.pop(ready)[1])
+                self.answer(out)
+
+    def answer(self, out):
+        """Answer what a majority has written down."""
+        if len(self.written) >= 2:
+            safe = sorted(self.written.values())[-2]
+            for number in [number for number in self.waiting if number <= safe]:
+                id, value = self.waiting.pop(number)
+                out.answer(id, value)
 
     def expire(self, now, timer, out):
         out.set("tick", now + 0.5)
