@@ -1126,7 +1126,7 @@ class Trace(Sequence[Row]):
         >>> world = sim.World(raft.Node, members=3, seed=7, record=True)
         >>> world.run(seconds=1)
         >>> world.trace.filter(end=0.2).plot(events=20)
-        <Diagram of 3 processes, 0 s to 0.196 s: 20 of 33 events>
+        <Diagram of 3 processes, 7.651e-06 s to 0.153314 s: 20 of 53 events>
         """
         return Diagram(
             self, start=start, end=end, nodes=nodes, events=events, width=width, scale=scale, step=step
@@ -1509,7 +1509,8 @@ class World(_coterie.SimWorld):
         Parameters
         ----------
         start, end : float, optional
-            From when and until when, in seconds of the world's time; everything that is kept, if not said.
+            From when and until when, in seconds of the world's time; from the first row that is kept until now, if not
+            said.
         nodes : iterable of int, optional
             Which processes, in this order; all, if not said. Messages to and from others are not drawn.
         events : int, default 200
@@ -1533,8 +1534,9 @@ class World(_coterie.SimWorld):
         >>> world.run_until(lambda world: world.leader, seconds=5)
         True
         >>> world.plot()
-        <Diagram of 3 processes, 0 s to 0.179 s: 27 of 27 events>
+        <Diagram of 3 processes, 7.651e-06 s to 0.01 s: 37 of 37 events>
         """
+        end = self.now if end is None else end
         return self.trace.plot(start, end, nodes=nodes, events=events, width=width, scale=scale)
 
     def _repr_html_(self) -> str:
@@ -1548,7 +1550,7 @@ class World(_coterie.SimWorld):
         # Enough rows for a compact picture: who records keeps some eight rows for each event.
         count = _COMPACT * (8 if "send" in trace._columns["verb"] else 1)
         last: Trace = trace[-count:]
-        return last.plot(events=_COMPACT)
+        return last.plot(end=self.now, events=_COMPACT)
 
     def _known(self, node: SupportsIndex) -> int:
         number = node.__index__()

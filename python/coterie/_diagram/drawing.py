@@ -437,8 +437,9 @@ class Drawing:
 
     def put(self, x: float, y: float, words: str, kind: str) -> str:
         """A label, when nothing is written there yet."""
+        x = min(x, self.width - 4 - measure(words, 10))
         box = (x - 2, y - 8, x + measure(words, 10) + 2, y + 1.5)
-        if box[0] < LEFT - 6 or box[2] > self.width or any(overlap(box, other) for other in self.boxes):
+        if box[0] < LEFT - 6 or any(overlap(box, other) for other in self.boxes):
             return ""
         self.boxes.append(box)
         return text(x, y, words, kind)

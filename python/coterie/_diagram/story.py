@@ -384,10 +384,10 @@ def listed(nodes: Iterable[int]) -> str:
 def name_of(words: str) -> str:
     """What a message is called for short: ``Vote`` of ``Vote term=2 granted``."""
     words = re.sub(r"^(damaged|nobody there): ", "", words)
-    if inner := re.match(r"(?:Raft\()?([A-Za-z_]\w*)", words):
-        return inner[1]
     if quoted := re.match(r"b?(['\"])(.*?)\1", words):
         return short(quoted[2], 14)
+    if inner := re.match(r"(?:Raft\()?([A-Za-z_]\w*)", words):
+        return short(inner[1], 20)
     if in_tuple := re.match(r"[(\[{](['\"])(.*?)\1", words):
         return short(in_tuple[2], 14)
     return short(words, 14)
