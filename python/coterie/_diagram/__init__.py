@@ -64,20 +64,20 @@ class Diagram:
     >>> diagram.svg[:4]
     '<svg'
     >>> print(diagram.text(width=64, ascii=True))
-         seconds         n1             n2             n3
-        0.002319         |              |              | PreCandi...
-        0.002449         |<------RequestPreVote--------|
-        0.002482         |              |<RequestPreVo-|
-        0.002598         |-----------PreVote---------->|
-        0.002598         |              |              | Candidate 1
-        0.002614         |              |---PreVote--->|
-        0.002974         |<--------RequestVote---------|
-        0.002974         | Follower 1   |              |
-        0.003022         |              |<-RequestVote-|
-        0.003022         |              | Follower 1   |
-        0.003171         |------------Vote------------>#
-        0.003171         |              |              # Leader 1
-        0.003450         |              |              # @ Stored
+         seconds        n1            n2            n3
+        0.002319         |             |             | PreCandida...
+        0.002449         |<-----RequestPreVote-------|
+        0.002482         |             |<RequestPreV-|
+        0.002598         |----------PreVote--------->|
+        0.002598         |             |             | Candidate 1
+        0.002614         |             |---PreVote-->|
+        0.002974         |<-------RequestVote--------|
+        0.002974         | Follower 1  |             |
+        0.003022         |             |<RequestVote-|
+        0.003022         |             | Follower 1  |
+        0.003171         |-----------Vote----------->#
+        0.003171         |             |             # Leader 1
+        0.003450         |             |             # @ Stored
              ...  55 more, not shown
     """
 
