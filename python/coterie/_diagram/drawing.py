@@ -413,7 +413,7 @@ class Drawing:
         kinds = Counter(kind_of(item) for item in left_out).most_common(5)
         listed = ", ".join(f"{count} {kind}" for kind, count in kinds)
         others = len(left_out) - sum(count for _, count in kinds)
-        listed += f", {others} others" if others else ""
+        listed += f", {others} other{'' if others == 1 else 's'}" if others else ""
         words = f"… {len(left_out)} more" + (f": {listed}" if listed else "")
         yield text(LEFT + 8, base + 12, short(words, int(self.width / 6)), "q left-out")
         self.below = 64.0

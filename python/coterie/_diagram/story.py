@@ -387,10 +387,17 @@ def name_of(words: str) -> str:
     if quoted := re.match(r"b?(['\"])(.*?)\1", words):
         return short(quoted[2], 14)
     if inner := re.match(r"(?:Raft\()?([A-Za-z_]\w*)", words):
-        return short(inner[1], 20)
+        return short(inner[1], 20) + answered(words)
     if in_tuple := re.match(r"[(\[{](['\"])(.*?)\1", words):
         return short(in_tuple[2], 14)
     return short(words, 14)
+
+
+def answered(words: str) -> str:
+    """What a vote says: the one thing that its name alone leaves open."""
+    if said := re.search(r"granted[:=] ?(true|false)|\b(granted|refused)$", words, flags=re.IGNORECASE):
+        return " yes" if said[0].lower().endswith(("true", "granted")) else " no"
+    return ""
 
 
 def short(words: str, most: int) -> str:
