@@ -68,14 +68,14 @@ class Diagram:
         0.002319         |             |             | PreCandida...
         0.002449         |<-----RequestPreVote-------|
         0.002482         |             |<RequestPreV-|
-        0.002598         |----------PreVote--------->|
+        0.002598         |--------PreVote yes------->|
         0.002598         |             |             | Candidate 1
-        0.002614         |             |---PreVote-->|
+        0.002614         |             |-PreVote yes>|
         0.002974         |<-------RequestVote--------|
         0.002974         | Follower 1  |             |
         0.003022         |             |<RequestVote-|
         0.003022         |             | Follower 1  |
-        0.003171         |-----------Vote----------->#
+        0.003171         |---------Vote yes--------->#
         0.003171         |             |             # Leader 1
         0.003450         |             |             # @ Stored
              ...  55 more, not shown
