@@ -1171,7 +1171,7 @@ class Trace(Sequence[Row]):
             for name, values in self._columns.items():
                 part._before[name].extend(values[number] for number in lasting)
             return part
-        return Row(*(values[place] for values in self._columns.values()))
+        return Row(*[values[place] for values in self._columns.values()])
 
     def __iter__(self) -> Iterator[Row]:
         return (Row(*values) for values in self._rows())

@@ -168,6 +168,29 @@ def test_a_line_ends_with_a_crash_and_goes_on_with_the_next_life() -> None:
     assert first[1] < second[0] - 20
 
 
+@pytest.mark.parametrize("record", [False, True])
+def test_who_cannot_read_its_journal_stays_down(record: bool) -> None:
+    faults = [sim.Rot(node=3, start=4.0), sim.Crash(node=3, start=5.0, length=0.2)]
+    downs = 0
+    for seed in range(10):
+        world = sim.World(
+            raft.Node,
+            members=3,
+            seed=seed,
+            clients=sim.Clients(),
+            faults=faults,
+            fidelity="bytes",
+            record=record,
+        )
+        world.run(5.25)
+        picture = Picture(world.plot(start=5.0, events=0))
+        is_down = world.nodes[3] is None
+        assert (len(picture.shapes("stays")), len(picture.shapes("r"))) == (is_down, not is_down)
+        assert len([path for path in picture.root.iter() if path.get("class") == "l"]) == 4 - is_down
+        downs += is_down
+    assert downs > 0
+
+
 def test_what_is_rare_is_drawn_before_what_comes_again_and_again() -> None:
     world = sim.World(raft.Node, members=5, seed=7, record=True)
     world.run(20)

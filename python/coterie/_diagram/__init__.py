@@ -103,7 +103,7 @@ class Diagram:
             raise ConfigError(f"width is {width!r}; it must be an int from 200 to 100,000")
         if scale not in ("events", "time"):
             raise ConfigError(f'scale is {scale!r}; it must be "events" or "time"')
-        told = story.read(trace.before, trace)
+        told = story.read(trace)
         shown = told.nodes if nodes is None else list(dict.fromkeys(node.__index__() for node in nodes))
         for node in shown:
             if node not in told.nodes:
