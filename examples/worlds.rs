@@ -3,7 +3,7 @@
 //! ```text
 //! cargo run --release --example worlds -- [--from 0] [--count 10000] [--budget SECONDS] [--threads 2] \
 //!     [--world replica|bare] [--fidelity values|bytes]
-//! cargo run --release --example worlds --features mutants -- --mutants all [--ranges 20] [--limit 1000]
+//! cargo run --release --example worlds --features mutants -- --mutants all [--ranges 20] [--limit 1000] [--shrink 30]
 //! ```
 //!
 //! The standard world is a replica's, with clients that have sessions; `--world bare` is of Raft alone.
@@ -11,7 +11,8 @@
 //! The first form runs worlds of consecutive seeds and fails when an invariant is violated; with a budget it stops
 //! when the time is up, and prints the seeds that it has run; through bytes, messages travel in frames, records lie in
 //! journals, and journals rot. The second plants each bug in turn, and counts the worlds
-//! until the judge sees it, in disjoint ranges of seeds.
+//! until the judge sees it, in disjoint ranges of seeds; told to shrink, it then makes each of these failures smaller,
+//! for at most so many seconds, and says how small.
 #![expect(clippy::disallowed_methods, reason = "a command: it measures, and uses all cores")]
 
 use coterie::sim::standard::{self, EPILOGUE, HORIZON, replicated};
@@ -31,6 +32,7 @@ struct Options {
     ranges: u64,
     limit: u64,
     bare: bool,
+    shrink: Option<Duration>,
 }
 
 fn options() -> Options {
@@ -45,6 +47,7 @@ fn options() -> Options {
         ranges: 20,
         limit: 1000,
         bare: false,
+        shrink: None,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
@@ -65,6 +68,7 @@ fn options() -> Options {
             "--mutants" => options.mutants = Some(value),
             "--ranges" => options.ranges = number(),
             "--limit" => options.limit = number(),
+            "--shrink" => options.shrink = Some(Duration::from_secs(number())),
             "--world" => match value.as_str() {
                 "bare" => options.bare = true,
                 "replica" => options.bare = false,
@@ -216,70 +220,175 @@ fn mutants(options: &Options, which: &str) -> bool {
         .filter(|mutant| which == "all" || format!("{mutant:?}") == which)
         .collect();
     assert!(!chosen.is_empty(), "no mutant is called {which}; there are {:?}", Mutant::ALL);
-    let mut good = true;
-    println!("{:34} {:>6} {:>6} {:>6}  seen as", "worlds until it is seen", "least", "median", "most");
-    for mutant in chosen {
-        let (mut counts, seen) = hunt(options, mutant);
-        counts.sort_unstable();
-        let median = counts[counts.len() / 2];
-        let most = counts[counts.len() - 1];
-        println!("{:34} {:>6} {median:>6} {most:>6}  {seen}", format!("{mutant:?}"), counts[0]);
-        good &= most <= options.limit && median <= 50;
+    match options.shrink {
+        None => planted::hunt_all(options, &chosen),
+        Some(patience) => planted::shrink_all(options, &chosen, patience),
     }
-    good
 }
 
 #[cfg(feature = "mutants")]
-fn run_mutant(options: &Options, mutant: coterie::raft::Mutant, seed: u64) -> Result<(), Failure> {
-    if options.bare {
-        let mut scenario = standard::Scenario::new(seed);
-        scenario.raft.mutant = Some(mutant);
-        return standard::finish(&mut scenario.build());
-    }
-    let mut scenario = replicated::Scenario::new(seed);
-    scenario.replica.raft.mutant = Some(mutant);
-    replicated::finish(&mut scenario.build())
-}
-
-/// For each range of seeds, how many worlds it took; and what the judge called it, most often first.
-#[cfg(feature = "mutants")]
-fn hunt(options: &Options, mutant: coterie::raft::Mutant) -> (Vec<u64>, String) {
+mod planted {
     use std::collections::BTreeMap;
-    use std::sync::atomic::AtomicBool;
 
-    let counts = Mutex::new(Vec::new());
-    let names = Mutex::new(BTreeMap::<&'static str, u64>::new());
-    let next = AtomicU64::new(0);
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for _ in 0..options.threads {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    let range = next.fetch_add(1, Ordering::Relaxed);
-                    if range >= options.ranges {
-                        return;
-                    }
-                    let first = options.from + range * options.limit;
-                    let mut found = options.limit + 1;
-                    for count in 0..options.limit {
-                        if let Err(failure) = run_mutant(options, mutant, first + count) {
-                            *names
-                                .lock()
-                                .expect("no panic")
-                                .entry(failure.violation.invariant)
-                                .or_default() += 1;
-                            found = count + 1;
-                            break;
-                        }
-                    }
-                    counts.lock().expect("no panic").push(found);
-                }
-            });
+    use super::*;
+    use coterie::raft::Mutant;
+    use coterie::sim::{Plan, Trial, shrink};
+
+    /// A planted bug that was seen.
+    struct Found {
+        seed: u64,
+        worlds: u64,
+        failure: Failure,
+    }
+
+    /// Counts the worlds until each bug is seen.
+    pub(super) fn hunt_all(options: &Options, chosen: &[Mutant]) -> bool {
+        let mut good = true;
+        println!("{:34} {:>6} {:>6} {:>6}  seen as", "worlds until it is seen", "least", "median", "most");
+        for &mutant in chosen {
+            let found = hunt(options, mutant);
+            let worlds = |found: &Option<Found>| found.as_ref().map_or(options.limit + 1, |it| it.worlds);
+            let mut counts: Vec<u64> = found.iter().map(worlds).collect();
+            counts.sort_unstable();
+            let median = counts[counts.len() / 2];
+            let most = counts[counts.len() - 1];
+            let mut names = BTreeMap::<&'static str, u64>::new();
+            for one in found.iter().flatten() {
+                *names.entry(one.failure.violation.invariant).or_default() += 1;
+            }
+            let mut names: Vec<_> = names.into_iter().map(|(name, count)| (count, name)).collect();
+            names.sort_unstable_by(|one, other| other.cmp(one));
+            let names: Vec<String> =
+                names.into_iter().map(|(count, name)| format!("{name} ({count})")).collect();
+            let name = format!("{mutant:?}");
+            println!("{name:34} {:>6} {median:>6} {most:>6}  {}", counts[0], names.join(", "));
+            good &= most <= options.limit && median <= 50;
         }
-    });
-    let names = names.into_inner().expect("no panic");
-    let mut names: Vec<_> = names.into_iter().map(|(name, count)| (count, name)).collect();
-    names.sort_unstable_by(|one, other| other.cmp(one));
-    let names: Vec<String> = names.into_iter().map(|(count, name)| format!("{name} ({count})")).collect();
-    (counts.into_inner().expect("no panic"), names.join(", "))
+        good
+    }
+
+    /// Makes each failure that is found smaller, and says how small.
+    pub(super) fn shrink_all(options: &Options, chosen: &[Mutant], patience: Duration) -> bool {
+        let mut all = Vec::new();
+        println!(
+            "{:34} {:>6} {:>13} {:>17} {:>6} {:>7}  seen as",
+            "", "seed", "faults", "seconds", "took", "trials"
+        );
+        for &mutant in chosen {
+            for found in hunt(options, mutant).into_iter().flatten() {
+                all.push(shrink_one(options, mutant, &found, patience));
+            }
+        }
+        let median = |of: fn(&Size) -> f64| {
+            let mut values: Vec<f64> = all.iter().map(of).collect();
+            values.sort_by(f64::total_cmp);
+            values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+        };
+        let (faults, share, took) = (median(|it| it.faults), median(|it| it.share), median(|it| it.took));
+        println!(
+            "{} failures; medians: {faults} faults, {:.1} % of the run, {took:.1} s",
+            all.len(),
+            share * 100.0
+        );
+        faults <= 10.0 && share <= 0.1 && took <= 30.0
+    }
+
+    struct Size {
+        faults: f64,
+        share: f64,
+        took: f64,
+    }
+
+    fn shrink_one(options: &Options, mutant: Mutant, found: &Found, patience: Duration) -> Size {
+        let begun = Instant::now();
+        let plan = plan_of(options, found.seed);
+        let kind = found.failure.violation.kind();
+        let at = found.failure.at.since(coterie::time::Instant::ZERO);
+        let trial = |plan: &Plan, length| {
+            if begun.elapsed() > patience {
+                return Trial::Stop;
+            }
+            match run(options, mutant, found.seed, Some(plan), length) {
+                Err(failure) if failure.violation.kind() == kind => {
+                    Trial::Same(failure.at.since(coterie::time::Instant::ZERO))
+                }
+                _ => Trial::Different,
+            }
+        };
+        let shrunk = shrink(&plan, at, trial).expect("the same world fails again");
+        let took = begun.elapsed().as_secs_f64();
+        let whole = (HORIZON + EPILOGUE).as_secs_f64();
+        println!(
+            "{:34} {:>6} {:>6} -> {:>3} {:>7.2} -> {:>6.2} {took:>6.1} {:>7}  {kind}",
+            format!("{mutant:?}"),
+            found.seed,
+            plan.faults.len(),
+            shrunk.plan.faults.len(),
+            at.as_secs_f64(),
+            shrunk.length.as_secs_f64(),
+            shrunk.trials,
+        );
+        let again = run(options, mutant, found.seed, Some(&shrunk.plan), shrunk.length);
+        assert!(
+            again.is_err_and(|failure| failure.violation.kind() == kind),
+            "what was shrunk fails in the same way"
+        );
+        Size { faults: shrunk.plan.faults.len() as f64, share: shrunk.length.as_secs_f64() / whole, took }
+    }
+
+    fn plan_of(options: &Options, seed: u64) -> Plan {
+        if options.bare {
+            standard::Scenario::new(seed).world.faults
+        } else {
+            replicated::Scenario::new(seed).world.faults
+        }
+    }
+
+    /// Runs the world of a seed with a bug in it, under its own plan or another.
+    fn run(
+        options: &Options,
+        mutant: Mutant,
+        seed: u64,
+        plan: Option<&Plan>,
+        length: Duration,
+    ) -> Result<(), Failure> {
+        if options.bare {
+            let mut scenario = standard::Scenario::new(seed);
+            scenario.raft.mutant = Some(mutant);
+            scenario.world.faults = plan.cloned().unwrap_or(scenario.world.faults);
+            return standard::finish_within(&mut scenario.build(), length);
+        }
+        let mut scenario = replicated::Scenario::new(seed);
+        scenario.replica.raft.mutant = Some(mutant);
+        scenario.world.faults = plan.cloned().unwrap_or(scenario.world.faults);
+        replicated::finish_within(&mut scenario.build(), length)
+    }
+
+    /// The first failure in each range of seeds.
+    fn hunt(options: &Options, mutant: Mutant) -> Vec<Option<Found>> {
+        let found = Mutex::new(Vec::new());
+        let next = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..options.threads {
+                scope.spawn(|| {
+                    loop {
+                        let range = next.fetch_add(1, Ordering::Relaxed);
+                        if range >= options.ranges {
+                            return;
+                        }
+                        let first = options.from + range * options.limit;
+                        let seen = (0..options.limit).find_map(|count| {
+                            let seed = first + count;
+                            let failure = run(options, mutant, seed, None, HORIZON + EPILOGUE).err()?;
+                            Some(Found { seed, worlds: count + 1, failure })
+                        });
+                        found.lock().expect("no panic").push((range, seen));
+                    }
+                });
+            }
+        });
+        let mut found = found.into_inner().expect("no panic");
+        found.sort_by_key(|(range, _)| *range);
+        found.into_iter().map(|(_, seen)| seen).collect()
+    }
 }

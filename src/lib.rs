@@ -10,16 +10,18 @@
 //!  raft/             one protocol, pure
 //!  protocol  quorum  the shape that protocols share; majorities
 //!  wal/  wire/       the journal over files; frames and encodings
+//!  pool/             worker processes on shared memory; its scheduler is pure (feature `pool` for the rest)
 //!  balance/  ring/   requests → backends; keys → nodes
 //!  id  random  time  names, seeded randomness, instants that are handed in
 //! ```
 //!
-//! Everything but `bindings` is pure: it reads no clock, opens no file, spawns nothing, and draws randomness
+//! Everything but `bindings` and the driver of `pool` is pure: it reads no clock, opens no file, spawns nothing, and draws randomness
 //! only from a seed. `tests/rust/architecture.rs` holds the `use crate::…` lines to that picture.
 
 pub mod balance;
 pub mod check;
 pub mod id;
+pub mod pool;
 pub mod protocol;
 pub mod quorum;
 pub mod raft;

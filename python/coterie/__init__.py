@@ -2,8 +2,11 @@
 
 - `ConsistentHash`: keys to nodes; its kin are in `coterie.ring`.
 - `coterie.balance`: requests to backends.
+- `coterie.check`: whether what a system did can be explained: histories and their judge.
+- `Pool`: work for many processes, a drop-in for `multiprocessing.Pool`.
 - `coterie.raft`: consensus, as a machine that can be driven by hand; `coterie.protocol`: the shape of such machines.
 - `coterie.sim`: deterministic worlds in which protocols, ours and yours, meet failures.
+- `coterie.testing`: those worlds as pytest tests, whose failures shrink and explain themselves.
 - `coterie.textbook`: the classes of the articles that Coterie grew from, on real protocols.
 - `CoterieError` and the rest of the family: what can go wrong.
 """
@@ -13,7 +16,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from coterie._coterie import version as _version
 from coterie.exceptions import (
     ConfigError,
     CoterieError,
@@ -23,21 +25,29 @@ from coterie.exceptions import (
     NoBackendError,
     RequestError,
     StoppedError,
+    TaskError,
     UnavailableError,
     UnknownNodeError,
     UnknownOutcomeError,
+    WorkerDiedError,
 )
-from coterie.ring import ConsistentHash
 
 if TYPE_CHECKING:
     from coterie import (
         balance as balance,
+        check as check,
         protocol as protocol,
         raft as raft,
         ring as ring,
         sim as sim,
+        testing as testing,
         textbook as textbook,
     )
+    from coterie._pool.pool import Pool as Pool
+    from coterie._pool.timeouts import TaskTimeoutError as TaskTimeoutError
+    from coterie.ring import ConsistentHash
+
+    __version__: str
 
 __all__ = [
     "ConfigError",
@@ -47,24 +57,40 @@ __all__ = [
     "InternalError",
     "InvariantViolated",
     "NoBackendError",
+    "Pool",
     "RequestError",
     "StoppedError",
+    "TaskError",
+    "TaskTimeoutError",
     "UnavailableError",
     "UnknownNodeError",
     "UnknownOutcomeError",
+    "WorkerDiedError",
 ]
 
-# From the compiled module: reading the package's metadata would cost milliseconds at each import.
-__version__ = _version()
-
-_MODULES = ("balance", "protocol", "raft", "ring", "sim", "textbook")
+# Names that are loaded when somebody first asks for them, and where they are.
+_LATER = {
+    "ConsistentHash": "coterie.ring",
+    "Pool": "coterie._pool.pool",
+    "TaskTimeoutError": "coterie._pool.timeouts",
+}
+_MODULES = ("balance", "check", "protocol", "raft", "ring", "sim", "testing", "textbook")
 
 
 def __getattr__(name: str) -> Any:
-    # A module is loaded when somebody first names it, so that `import coterie` costs little however much there is.
+    # What is compiled is loaded when somebody first names it: `import coterie` costs little however much there is, and
+    # pytest, which imports the plugin of every package at every start, loads nothing of ours for who does not use it.
     if name in _MODULES:
         return import_module(f"coterie.{name}")
-    raise AttributeError(f"module 'coterie' has no attribute {name!r}")
+    if name in _LATER:
+        found: Any = getattr(import_module(_LATER[name]), name)
+    elif name == "__version__":
+        # From the compiled module: reading the package's metadata would cost milliseconds.
+        found = import_module("coterie._coterie").version()
+    else:
+        raise AttributeError(f"module 'coterie' has no attribute {name!r}")
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:

@@ -6,7 +6,7 @@ from _typeshed import Incomplete, SupportsGetItem
 from typing import Any, Self, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Balancer", "Lease", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "provoke_panic", "raft_begin", "raft_line", "sim_swarm", "version"]
+__all__ = ["Balancer", "CheckHistory", "CheckPart", "Lease", "PoolCore", "PoolDesk", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "pool_follow", "provoke_panic", "raft_begin", "raft_line", "sim_shrink", "sim_swarm", "version"]
 
 @disjoint_base
 class Balancer:
@@ -116,6 +116,29 @@ class Balancer:
         'a'
         """
 
+@final
+class CheckHistory:
+    """
+    The compiled half of `coterie.check.History`.
+    """
+    def __len__(self, /) -> int: ...
+    def __new__(cls, /, process: Any, operation: Any, value: Any, result: Any, start: Any, end: Any, outcome: Any, key: Any) -> Self: ...
+    def _conflict(self, /, part: CheckPart, model: str, settings: tuple[Any, ...], timeout: float, memory: int) -> tuple[list[int], list[str], bool]:
+        """
+        The smallest conflict in a part that was found to be wrong.
+        """
+    def _judge(self, /, model: str, settings: tuple[Any, ...], keys: Any | None, timeout: float, memory: int) -> tuple[str, str | None, CheckPart | None]:
+        """
+        Judges it by a model. `keys` are the objects that the records touch, when they are not those of the history.
+        """
+
+@final
+class CheckPart:
+    """
+    The operations of one object that no order explains, as records of a history; and the place where the search ended.
+    """
+    def __len__(self, /) -> int: ...
+
 @disjoint_base
 class Lease:
     """
@@ -130,6 +153,171 @@ class Lease:
     def backend(self, /) -> Any:
         """
         The backend that serves the request.
+        """
+
+@final
+class PoolCore:
+    """
+    What runs a pool. Use `coterie.Pool`.
+    """
+    def __new__(cls, /, host: Any, workers: int, *, retries: int, task_timeout: float | None, tasks_max: int | None, threads: bool) -> Self: ...
+    def abandon(self, /, job: int) -> None:
+        """
+        Nobody wants the results of the job, which shall be done all the same.
+        """
+    def appetite(self, /, job: int, most: int) -> int:
+        """
+        How many more items of the job should be drawn.
+        """
+    def close(self, /) -> None:
+        """
+        Takes no more work; stops when all is done.
+        """
+    def define(self, /, style: int, function: Any) -> int:
+        """
+        Takes in what tasks call; says its place.
+        """
+    def desk(self, /, worker: int) -> PoolDesk:
+        """
+        The desk of a worker that is a thread of this process.
+        """
+    def fail(self, /, error: Any) -> None:
+        """
+        The pool does not work, because of this exception.
+        """
+    def failure(self, /) -> tuple[str, Any] | None:
+        """
+        Why the pool does not work, if it does not: a word, and what belongs to it.
+        """
+    def fetch(self, /, job: int) -> tuple[list[Any], list[int]]:
+        """
+        Results of a job that may be fetched now: values, and which of them (by their place) are failures.
+        """
+    def fetch_single(self, /, job: int, index: int) -> tuple[bool, Any] | None:
+        """
+        The result of a single call if it is there: whether it is a failure, and what it is.
+        """
+    def file(self, /) -> int | None:
+        """
+        The descriptor of the shared memory.
+        """
+    def forget(self, /, job: int) -> None:
+        """
+        Nobody wants the job any more.
+        """
+    def forget_single(self, /, job: int, index: int) -> None:
+        """
+        Nobody wants the result of this single call.
+        """
+    def gather(self, /, job: int) -> tuple[list[Any], Any | None] | None:
+        """
+        All results of a job that is over, in order, and the failure that came first.
+
+        Nothing when the job was dropped.
+        """
+    def has_single(self, /, job: int, index: int) -> bool:
+        """
+        Whether the result of a single call is there.
+        """
+    def interrupt(self, /, job: int, item: int | None) -> int:
+        """
+        Interrupts what runs of this job, or this item of it; says how many workers run it.
+        """
+    def is_over(self, /, job: int) -> bool:
+        """
+        Whether the job is over.
+        """
+    def is_stopped(self, /) -> bool:
+        """
+        Whether no worker is left.
+        """
+    def join_threads(self, /) -> None:
+        """
+        Waits until the pool's threads have ended, after it has stopped.
+        """
+    def kill_runners(self, /, job: int, item: int | None) -> None:
+        """
+        Ends workers that run something of this job, or this item of it.
+        """
+    def left(self, /, worker: int) -> None:
+        """
+        A worker thread has left.
+        """
+    def notify_item(self, /, job: int, index: int) -> bool:
+        """
+        Tell the host when this item is finished; says whether it is finished already.
+        """
+    def offer(self, /, job: int, function: int, items: Any, sealed: bool, waits: bool) -> int | None:
+        """
+        Encodes items and hands them out; says the index of the first.
+        """
+    def offer_call(self, /, job: int, function: int, item: Any, waits: bool) -> int:
+        """
+        Hands out a single call; says its index. It takes over one user of the function.
+        """
+    def open(self, /, order: int, function: int | None, chunk: int, notify: bool) -> int | None:
+        """
+        Opens a job: `order` is 0 gathered, 1 sorted, 2 as they arrive, 3 single calls.
+        """
+    def populate(self, /) -> None:
+        """
+        Starts the workers that are missing.
+        """
+    def release(self, /, function: int) -> None:
+        """
+        One user of a function less.
+        """
+    def share(self, /, function: int) -> None:
+        """
+        One more user of a function.
+        """
+    def terminate(self, /) -> None:
+        """
+        Ends all workers at once.
+        """
+    def wait_at_rest(self, /, job: int, item: int | None, timeout: float | None) -> int:
+        """
+        The same as `wait_over` for the moment when nobody runs an item of the job.
+        """
+    def wait_over(self, /, job: int, timeout: float | None) -> int:
+        """
+        Waits until the job is over: 0 it is, 1 the time was up, 2 the pool was terminated, 3 it does not work.
+        """
+    def wait_single(self, /, job: int, index: int, timeout: float | None) -> int:
+        """
+        The same for a single call.
+        """
+    def wait_some(self, /, job: int, timeout: float | None) -> int:
+        """
+        The same for some results of a job.
+        """
+    def wait_stopped(self, /, timeout: float | None) -> int:
+        """
+        The same for the end of all workers.
+        """
+    def watch(self, /) -> None:
+        """
+        Starts the pool's threads.
+        """
+
+@final
+class PoolDesk:
+    """
+    A worker's end of its channel. Use `coterie.Pool`.
+    """
+    def __new__(cls, /, file: int, workers: int, worker: int) -> Self: ...
+    def give_up(self, /, why: bytes) -> None:
+        """
+        Says that the worker cannot work, and why (a pickled exception).
+        """
+    def is_interrupted(self, /) -> bool:
+        """
+        Whether a SIGINT that came is meant for the item that runs.
+        """
+    def run(self, /, codec: Any) -> None:
+        """
+        Works until the pool says that it is enough. `codec` has `loads`, `dumps`, `load_function`, `failure` and
+        `encoding_failure`.
         """
 
 @disjoint_base
@@ -675,6 +863,11 @@ class SimWorld:
         The trace, a `coterie.sim.Trace`.
         """
 
+def pool_follow(file: int, group: bool) -> None:
+    """
+    Ends this process when the other end of `file` is closed, with its process group if that is the pool's own.
+    """
+
 def provoke_panic() -> None:
     """
     Panics, so that a test can see what becomes of a panic.
@@ -688,6 +881,12 @@ def raft_begin(membership: Any, changes: Any) -> Any:
 def raft_line(kind: str, word: Any) -> str:
     """
     The one-line form of a word of Raft, the same as in Rust. `kind` says which family it belongs to.
+    """
+
+def sim_shrink(faults: Any, seconds: float, trial: Any) -> tuple[Any, float, int, bool] | None:
+    """
+    Makes a failing plan smaller. `trial(faults, seconds)` runs one for at most so long and gives the time of the same
+    failure, or None; with `StopIteration` it ends the search. None when the plan itself does not fail again.
     """
 
 def sim_swarm(seed: int, *, members: int, start: float, horizon: float, heals: bool, share: float, interval: float, length: float, drift_ppm_max: int, jump_max: float, everybody: bool) -> Any:

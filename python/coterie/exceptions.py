@@ -11,6 +11,9 @@
     │  └─ StoppedError                    what was asked does nothing any more, or not now
     ├─ UnknownOutcomeError                it may or may not have happened
     ├─ UnavailableError(ConnectionError)  no quorum within the time allowed; nothing happened
+    ├─ TaskError                         .index of what the pool itself says of an item
+    │  ├─ WorkerDiedError                .pid .signal of the worker that died under it
+    │  └─ TaskTimeoutError(TimeoutError) it ran longer than it may
     ├─ InvariantViolated                  .seed .step .invariant .trace of a simulated world
     └─ InternalError                      ours: please report
 
@@ -21,7 +24,10 @@ so they survive the way back from a worker process.
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from coterie._pool.timeouts import TaskTimeoutError
 
 __all__ = [
     "ConfigError",
@@ -32,9 +38,12 @@ __all__ = [
     "NoBackendError",
     "RequestError",
     "StoppedError",
+    "TaskError",
+    "TaskTimeoutError",
     "UnavailableError",
     "UnknownNodeError",
     "UnknownOutcomeError",
+    "WorkerDiedError",
 ]
 
 
@@ -211,6 +220,67 @@ class UnavailableError(CoterieError, ConnectionError):
     """
 
 
+class TaskError(CoterieError):
+    """What the pool itself says of an item; a user's exception arrives as itself.
+
+    Attributes
+    ----------
+    index : int or None
+        Which item of a map; None when it is not about one.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> class Stubborn:
+    ...     def __reduce__(self):
+    ...         return int, ("no number",)
+    >>> with coterie.Pool(1) as pool:
+    ...     try:
+    ...         pool.apply(Stubborn)
+    ...     except coterie.TaskError as error:
+    ...         print(error)
+    the result of item 0 cannot be unpickled: ValueError("invalid literal for int() with base 10: 'no number'")
+    """
+
+    index: int | None
+
+    def __init__(self, message: str = "", *, index: int | None = None, **fields: Any) -> None:
+        super().__init__(message, index=index, **fields)
+
+
+class WorkerDiedError(TaskError):
+    """A worker died under an item, more often than `retries` allows. What the item had done by then is unknown.
+
+    Attributes
+    ----------
+    pid : int
+        The worker.
+    signal : int or None
+        What ended it; None when it ended by itself.
+    index : int or None
+        The item that it ran.
+
+    Examples
+    --------
+    >>> import os
+    >>> import coterie
+    >>> with coterie.Pool(1) as pool:
+    ...     try:
+    ...         pool.map(os._exit, [3])
+    ...     except coterie.WorkerDiedError as error:
+    ...         print(error.index, error.signal)
+    0 None
+    """
+
+    pid: int
+    signal: int | None
+
+    def __init__(
+        self, message: str = "", *, pid: int = 0, signal: int | None = None, index: int | None = None
+    ) -> None:
+        super().__init__(message, pid=pid, signal=signal, index=index)
+
+
 class InvariantViolated(CoterieError):  # noqa: N818 - it tells a fact about a world, and is no error of the caller
     """Something happened in a simulated world that must never happen, or a process of the world raised an exception.
 
@@ -263,3 +333,13 @@ class InternalError(CoterieError):
     >>> issubclass(coterie.InternalError, RuntimeError)
     False
     """
+
+
+def __getattr__(name: str) -> Any:
+    # Its bases come from multiprocessing, which takes longer to import than all of this.
+    if name == "TaskTimeoutError":
+        from coterie._pool.timeouts import TaskTimeoutError  # noqa: PLC0415
+
+        globals()[name] = TaskTimeoutError
+        return TaskTimeoutError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, TypeAlias, 
 
 from coterie import _coterie
 from coterie._diagram import Diagram
+from coterie._shrink import Shrunk, TimeIsUp, kind_of, seconds_above, smallest, source
 from coterie.exceptions import ConfigError, InvariantViolated, StoppedError, UnknownNodeError
 from coterie.protocol import Answer
 from coterie.raft import Membership, Node, Run
@@ -67,6 +68,7 @@ __all__ = [
     "Reorder",
     "Rot",
     "Row",
+    "Shrunk",
     "SlowDisk",
     "SlowLink",
     "StalledDisk",
@@ -1083,7 +1085,9 @@ class Trace(Sequence[Row]):
             and start <= columns["at"][place] < end
             and text in columns["text"][place]
         ]
-        return self._of({name: [values[place] for place in kept] for name, values in columns.items()})
+        violation = self._violation if self._violation is not None and self._violation[1] < end else None
+        table = {name: [values[place] for place in kept] for name, values in columns.items()}
+        return Trace(table, before=self._before, violation=violation)
 
     def plot(
         self,
@@ -1140,9 +1144,6 @@ class Trace(Sequence[Row]):
         """
         return Trace(self._before)
 
-    def _of(self, columns: Mapping[str, list[Any]]) -> Trace:
-        return Trace(columns, before=self._before, violation=self._violation)
-
     def _repr_html_(self) -> str:
         return self.plot(events=120)._repr_html_()
 
@@ -1164,7 +1165,10 @@ class Trace(Sequence[Row]):
     def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
             first, _, step = place.indices(len(self))
-            part = self._of({name: values[place] for name, values in self._columns.items()})
+            table = {name: values[place] for name, values in self._columns.items()}
+            # What was violated, was violated at the end.
+            is_end = len(self) - 1 in range(len(self))[place]
+            part = Trace(table, before=self._before, violation=self._violation if is_end else None)
             # What the rows before it told is still so.
             verbs = self._columns["verb"][:first] if step > 0 else []
             lasting = [number for number, verb in enumerate(verbs) if verb in _LASTING]
@@ -1181,6 +1185,26 @@ class Trace(Sequence[Row]):
 
     def __repr__(self) -> str:
         return f"<Trace of {len(self)} rows>"
+
+
+# How often a test may let time pass after its end, while a failure is shrunk: more than a loop that counts does.
+_WAITS_MAX = 10_000
+
+
+@dataclass(slots=True)
+class _Invariant:
+    """Something that must always be so, and when it is looked at next."""
+
+    name: str
+    holds: Callable[[World], object]
+    every: float
+    begins: float
+    looks: int = 0
+
+    @property
+    def due(self) -> float:
+        # Whole nanoseconds, as the world's own times are: who looks again looks at the same moments.
+        return round(self.begins + (self.looks + 1) * self.every, 9)
 
 
 class World(_coterie.SimWorld):
@@ -1288,12 +1312,43 @@ class World(_coterie.SimWorld):
             membership=membership,
             settings={name: value for name, value in given.items() if value is not None},
         )
+        world._factory = factory
+        world._planned = plan
+        world._made = {
+            "members": members,
+            "seed": seed,
+            "clients": clients,
+            "fidelity": fidelity,
+            "membership": membership,
+            "trace_rows": trace_rows,
+            "latency": latency,
+            "sync": sync,
+            "skew": skew,
+        }
+        world._calls = []
+        world._invariants = []
+        world._end = world._until = inf
+        world._waits = 0
+        world._violated = None
         world._changes = changes
         world._swarms = 0
         if isinstance(faults, Swarm) and faults.heals:
             world._expect_progress(faults._horizon(60.0))
         return world
 
+    _factory: Callable[[int], Node | Process]
+    # What was to break from the beginning.
+    _planned: Faults
+    _made: dict[str, Any]
+    # What was done by hand and is no fault: when, and which method with what.
+    _calls: list[tuple[float, str, tuple[Any, ...]]]
+    _invariants: list[_Invariant]
+    # Where a test is meant to let time end, and where it does end while a failure is shrunk.
+    _end: float
+    _until: float
+    # How often somebody has waited where time stands still.
+    _waits: int
+    _violated: InvariantViolated | None
     _changes: bool
     _swarms: int
 
@@ -1312,6 +1367,7 @@ class World(_coterie.SimWorld):
         InvariantViolated
             Something happened that must never happen, or a process raised; the world stays where it was.
         """
+        __tracebackhide__ = True
         seconds = _span(seconds)
         if faults is not None:
             self._swarms += 1
@@ -1324,7 +1380,7 @@ class World(_coterie.SimWorld):
             )
             if isinstance(faults, Swarm) and faults.heals:
                 self._expect_progress(self.now + faults._horizon(seconds))
-        self._run(self.now + seconds)
+        self._advance(self.now + seconds)
 
     def run_until(self, predicate: Callable[[World], object], seconds: float, *, every: float = 0.01) -> bool:
         """Let time pass until something is so.
@@ -1350,12 +1406,84 @@ class World(_coterie.SimWorld):
         """
         if not every > 0:
             raise ConfigError(f"every is {every!r}; it must be a positive number of seconds")
+        __tracebackhide__ = True
         end = self.now + _span(seconds)
         while not predicate(self):
-            if self.now >= end:
+            if self.now >= min(end, self._until):
                 return False
-            self._run(min(self.now + every, end))
+            self._advance(min(self.now + every, end))
         return True
+
+    def _advance(self, end: float) -> None:
+        __tracebackhide__ = True  # pytest shows the line of the test
+        if end > self.now >= self._until:
+            # Time stands still, and most tests come to their end all the same; some wait for it to pass.
+            self._waits += 1
+            if self._waits > _WAITS_MAX:
+                raise TimeIsUp
+        end = min(end, self._until)
+        if self._violated is not None:
+            raise self._violated
+        while self._invariants:
+            following = min(self._invariants, key=lambda invariant: invariant.due)
+            if following.due > end:
+                break
+            if following.due > self.now:
+                self._run(following.due)
+            following.looks += 1
+            self._look(following)
+        if end > self.now:
+            self._run(end)
+
+    def _look(self, invariant: _Invariant) -> None:
+        __tracebackhide__ = True
+        cause: Exception | None = None
+        try:
+            if invariant.holds(self):
+                return
+            detail = "does not hold"
+        except Exception as error:  # noqa: BLE001 - what it raises is why it does not hold
+            cause, detail = error, f"{type(error).__name__}: {error}"
+        trace = self.trace
+        trace._violation = (self.steps, self.now, 0, f"{invariant.name}: {detail}")
+        self._violated = InvariantViolated(
+            f"seed {self.seed}, step {self.steps}, {self.now:.6f} s: {invariant.name}: {detail}",
+            seed=self.seed,
+            step=self.steps,
+            invariant=invariant.name,
+            trace=trace,
+        )
+        raise self._violated from cause
+
+    def invariant(self, name: str, holds: Callable[[World], object], *, every: float = 0.1) -> None:
+        """Declare what must always be so; from now on it is looked at while time passes.
+
+        Parameters
+        ----------
+        name : str
+            What it is called when it does not hold.
+        holds : callable
+            Is handed the world; whatever is not true, or is raised, is a violation.
+        every : float, default 0.1
+            Seconds between two looks.
+
+        Raises
+        ------
+        ConfigError
+            ``every`` is no positive number of seconds.
+
+        Examples
+        --------
+        >>> from coterie import raft, sim
+        >>> world = sim.World(raft.Node, members=3, seed=7)
+        >>> world.invariant("there is no leader", lambda world: world.leader is None)
+        >>> world.run(5)
+        Traceback (most recent call last):
+        coterie.exceptions.InvariantViolated: seed 7, step ..., ... s: there is no leader: does not hold
+        """
+        if not (isinstance(every, float | int) and every > 0 and isfinite(every)):
+            raise ConfigError(f"every is {every!r}; it must be a positive number of seconds")
+        self._invariants.append(_Invariant(name, holds, every, self.now))
 
     def check(self) -> None:
         """Raise what was violated so far; with clients, also when nothing was written for too long after a heal.
@@ -1365,23 +1493,147 @@ class World(_coterie.SimWorld):
         InvariantViolated
             With ``seed``, ``step``, ``invariant`` and ``trace``.
         """
+        if self._violated is not None:
+            raise self._violated
         self._check()
+
+    def shrink(self, *, timeout: float = 30.0) -> Shrunk:
+        """Make the failure of this world smaller: fewer faults and a shorter time, while it stays the same failure.
+
+        The world is built and run again, many times, with plans that have less in them; what was done to it by hand
+        (crashes, requests, invariants) is done again at the same moments. The randomness of each fault is its own, so
+        that taking one away shifts nothing of the others.
+
+        Parameters
+        ----------
+        timeout : float, default 30.0
+            After so many seconds the smallest run so far must do.
+
+        Returns
+        -------
+        Shrunk
+            The smallest run, with one line of Python that shows it again.
+
+        Raises
+        ------
+        ConfigError
+            Nothing has failed, or it does not fail again: then something is drawn from outside of the world, and
+            :func:`replay` finds out where.
+
+        References
+        ----------
+        D. R. MacIver and A. F. Donaldson, "Test-case reduction via test-case generation", ECOOP 2020.
+
+        Examples
+        --------
+        >>> import coterie
+        >>> from coterie import raft, sim
+        >>> world = sim.World(raft.Node, members=3, seed=7, faults=sim.Faults.swarm(share=1.0))
+        >>> world.invariant("nobody is down", lambda world: all(world.nodes.values()))
+        >>> try:
+        ...     world.run(60)
+        ... except coterie.InvariantViolated:
+        ...     smallest = world.shrink()
+        >>> [type(fault).__name__ for fault in smallest.faults]
+        ['Crash']
+        >>> smallest.failure.invariant
+        'nobody is down'
+        """
+        failure = self._failure()
+        if failure is None:
+            raise ConfigError("nothing has failed in this world, so there is nothing to shrink")
+
+        def attempt(faults: Faults, seconds: float) -> tuple[World, BaseException | None]:
+            world = self._again(faults, record=False)
+            return world, world._relive(self._calls, seconds)
+
+        found = smallest(attempt, self.faults, self.now, kind_of(failure), timeout)
+        if found is None:
+            raise ConfigError(
+                "the failure does not come again: something in it is drawn from outside of the world; see"
+                " coterie.sim.replay"
+            )
+        world = self._again(found.faults, record=True)
+        again = world._relive(self._calls, found.seconds)
+        line = self._line(found.faults, found.seconds)
+        return Shrunk(
+            found.faults, found.seconds, again or failure, world, found.trials, found.exhausted, line
+        )
+
+    def _failure(self) -> InvariantViolated | None:
+        try:
+            self.check()
+        except InvariantViolated as failure:
+            return failure
+        return None
+
+    def _again(self, faults: Faults, *, record: bool) -> World:
+        world = World(self._factory, **self._made, faults=faults, record=record)
+        for invariant in self._invariants:
+            world._invariants.append(replace(invariant, looks=0))
+        return world
+
+    def _relive(
+        self, calls: Iterable[tuple[float, str, tuple[Any, ...]]], seconds: float
+    ) -> InvariantViolated | None:
+        """Do again what was done by hand, for so long."""
+        try:
+            for at, method, arguments in calls:
+                if at > seconds:
+                    break
+                self._advance(at)
+                getattr(self, method)(*arguments)
+            self._advance(seconds)
+            self.check()
+        except InvariantViolated as failure:
+            return failure
+        return None
+
+    def _line(self, faults: Faults, seconds: float) -> str:
+        """One line of Python that shows this world again, after ``from coterie import raft, sim``."""
+        defaults = {"fidelity": "values", "trace_rows": 256, "seed": 0}
+        settings = {
+            name: value
+            for name, value in self._made.items()
+            if value is not None and value != defaults.get(name)
+        }
+        given = [f"{name}={source(value)}" for name, value in settings.items()]
+        build = f"sim.World({', '.join([source(self._factory), *given, f'faults={source(faults)}'])})"
+        end = seconds_above(seconds)
+        steps = []
+        for invariant in self._invariants:
+            holds = source(invariant.holds)
+            shown = "holds" if holds == "factory" else holds
+            steps.append(f"world.invariant({invariant.name!r}, {shown}, every={invariant.every!r})")
+        for at, method, arguments in self._calls:
+            if at <= seconds:
+                wait = [f"world.run({at!r} - world.now)"] if at > 0 else []
+                steps += [*wait, f"world.{method}({', '.join(map(source, arguments))})"]
+        if not steps:
+            return f"{build}.run({end!r})"
+        steps.append(f"world.run({end!r} - world.now)")
+        return "; ".join([f"world = {build}", *steps])
 
     def crash(self, node: int) -> None:
         """Crash a process now: records that were not durable may be lost, and so are the promises behind them."""
-        self._act("crash", self._known(node))
+        self._does("crash", node)
 
     def restart(self, node: int) -> None:
         """Start a process again, from its journal."""
-        self._act("restart", self._known(node))
+        self._does("restart", node)
 
     def pause(self, node: int) -> None:
         """Let a process stand still; what arrives waits."""
-        self._act("pause", self._known(node))
+        self._does("pause", node)
 
     def resume(self, node: int) -> None:
         """End a pause."""
-        self._act("resume", self._known(node))
+        self._does("resume", node)
+
+    def _does(self, verb: str, node: int) -> None:
+        node = self._known(node)
+        self._calls.append((self.now, verb, (node,)))
+        self._act(verb, node)
 
     def partition(self, side: Iterable[int], other: Iterable[int] | None = None) -> None:
         """Separate processes until :meth:`heal`.
@@ -1415,7 +1667,10 @@ class World(_coterie.SimWorld):
         int
             Its number, for :meth:`answer`.
         """
-        return self._request(self._known(node), request)
+        node = self._known(node)
+        asked = self._request(node, request)
+        self._calls.append((self.now, "request", (node, request)))
+        return asked
 
     def answer(self, id: int) -> Answer | None:
         """The answer to a request, or None while there is none.
@@ -1467,6 +1722,14 @@ class World(_coterie.SimWorld):
         return self._now
 
     @property
+    def end(self) -> float:
+        """When a test of :func:`coterie.testing.worlds` should let time end, in seconds; otherwise inf.
+
+        A test that runs its world piece by piece looks at this, so that a failure can be shrunk to a shorter time.
+        """
+        return min(self._end, self._until)
+
+    @property
     def steps(self) -> int:
         """How many inputs were handled: calls of a verb, ``flush`` not counted."""
         return self._steps
@@ -1490,6 +1753,8 @@ class World(_coterie.SimWorld):
     def trace(self) -> Trace:
         """The last things that happened; all, in a world that records."""
         trace: Trace = self._trace
+        if self._violated is not None and trace._violation is None:
+            trace._violation = self._violated.trace._violation
         return trace
 
     def plot(

@@ -9,13 +9,17 @@
 )]
 
 mod balance;
+mod check;
 mod effects;
 mod errors;
 mod faults;
 mod guard;
+#[cfg(target_os = "linux")]
+mod pool;
 mod process;
 mod raft;
 mod ring;
+mod shrink;
 mod sim;
 mod values;
 mod watcher;
@@ -28,12 +32,19 @@ use pyo3::prelude::*;
 mod _coterie {
     #[pymodule_export]
     use super::balance::{Balancer, Lease};
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use super::pool::{PoolCore, PoolDesk, pool_follow};
+    #[pymodule_export]
+    use super::check::{CheckHistory, CheckPart};
     #[pymodule_export]
     use super::process::{SimOutbox, SimRandom};
     #[pymodule_export]
     use super::raft::{RaftNode, raft_begin, raft_line};
     #[pymodule_export]
     use super::ring::PyRing;
+    #[pymodule_export]
+    use super::shrink::sim_shrink;
     #[pymodule_export]
     use super::sim::{SimWorld, sim_swarm};
     #[pymodule_export]

@@ -6,6 +6,7 @@
 mod consensus;
 mod history;
 mod leases;
+pub mod linearizability;
 mod liveness;
 mod votes;
 
@@ -30,4 +31,25 @@ impl Violation {
     pub fn new(invariant: &'static str, detail: impl Into<String>) -> Self {
         Self { invariant, detail: detail.into() }
     }
+
+    /// What is the same about this violation and others of its kind: what should have held, and its detail with all
+    /// that has a digit in it (members, terms, indexes, times) left open.
+    pub fn kind(&self) -> String {
+        format!("{}: {}", self.invariant, pattern(&self.detail))
+    }
+}
+
+/// A text whose words with a digit in them are left open.
+pub fn pattern(text: &str) -> String {
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '\\');
+    let mut pattern = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|c| is_word(c) != is_word(first)).unwrap_or(rest.len());
+        let (piece, after) = rest.split_at(end);
+        let open = is_word(first) && piece.contains(|c: char| c.is_ascii_digit());
+        pattern.push_str(if open { "#" } else { piece });
+        rest = after;
+    }
+    pattern
 }

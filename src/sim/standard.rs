@@ -213,6 +213,11 @@ pub fn run_scenario(scenario: Scenario) -> Result<Standard, Failure> {
 
 /// Runs a standard world from its beginning to its end, and judges its liveness.
 pub fn finish<M: Medium<Raft>>(world: &mut Standard<M>) -> Result<(), Failure> {
-    world.run(HORIZON + EPILOGUE)?;
+    finish_within(world, HORIZON + EPILOGUE)
+}
+
+/// The same of a world that is given less time.
+pub fn finish_within<M: Medium<Raft>>(world: &mut Standard<M>, length: Duration) -> Result<(), Failure> {
+    world.run(length)?;
     world.finish(|judge, now| judge.progress.check(now))
 }

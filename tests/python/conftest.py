@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
 import coterie
+from coterie import _options
 
 
 def public_modules() -> list[ModuleType]:
@@ -27,6 +29,12 @@ def pytest_report_header() -> list[str]:
         pytest.exit(f"coterie comes from {installed}, not from the environment at {sys.prefix}", 1)
     modules = " ".join(module.__name__ for module in public_modules())
     return [f"coterie {coterie.__version__}, modules: {modules}"]
+
+
+@pytest.fixture
+def nothing_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worlds that are meant to fail leave no traces and pictures here."""
+    monkeypatch.setattr(_options, "current", replace(_options.current, artefacts=None))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -425,6 +425,19 @@ def test_what_was_violated_is_marked_in_the_trace_of_the_failure(record: bool) -
     ]
 
 
+def test_an_invariant_of_ones_own_is_marked_when_it_was_looked_at() -> None:
+    world = sim.World(raft.Node, members=3, seed=1)
+    world.invariant("nobody leads", lambda world: world.leader is None, every=0.25)
+    with pytest.raises(coterie.InvariantViolated) as failure:
+        world.run(5)
+    trace = failure.value.trace
+    for diagram in (trace.plot(), world.plot(), trace[-7:].plot(), trace.filter(verb="receive").plot()):
+        assert "══ nobody leads" in str(diagram).splitlines()[-1]
+        assert str(diagram).splitlines()[-1].startswith(f"{0.25:12.6f}  ")
+    for diagram in (trace[:-1].plot(), trace.filter(end=0.2).plot(), world.plot(end=0.2)):
+        assert "══" not in str(diagram)
+
+
 def test_a_step_can_be_marked_by_hand() -> None:
     world = sim.World(raft.Node, members=3, seed=1)
     world.run(1)

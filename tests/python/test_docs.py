@@ -37,6 +37,7 @@ def blocks() -> list[tuple[str, CodeType]]:
     return found
 
 
+@pytest.mark.usefixtures("nothing_is_saved")
 @pytest.mark.parametrize("example", doctests(), ids=lambda example: example.name)
 def test_docstring(example: doctest.DocTest) -> None:
     said: list[str] = []

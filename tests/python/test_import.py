@@ -30,11 +30,18 @@ def test_import_leaves_heavy_modules_alone(heavy: str) -> None:
 
 
 def test_modules_are_loaded_when_they_are_named() -> None:
-    ours = {"coterie.balance", "coterie.raft", "coterie.sim", "coterie.textbook"}
+    ours = {
+        "coterie._coterie",
+        "coterie.balance",
+        "coterie.raft",
+        "coterie.ring",
+        "coterie.sim",
+        "coterie.textbook",
+    }
     assert not ours & modules_after("import coterie")
-    assert ours <= modules_after("import coterie; coterie.textbook, coterie.balance")
+    assert ours <= modules_after("import coterie; coterie.textbook, coterie.balance, coterie.ring")
 
 
 def test_the_guard_sees_imports() -> None:
-    seen = modules_after("import coterie, asyncio")
+    seen = modules_after("import coterie, asyncio; coterie.ConsistentHash")
     assert {"coterie", "coterie._coterie", "asyncio"} <= seen

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, assert_type
 
 import coterie
+import coterie.testing
 from coterie import protocol, raft, sim, textbook
 from coterie.raft import answers, messages, requests
 
@@ -69,6 +70,23 @@ assert_type(world.trace.plot(step=3, scale="time"), sim.Diagram)
 assert_type(world.trace.before, sim.Trace)
 for row in world.trace:
     assert_type((row.sent, row.role, row.term), tuple[float | None, str | None, int | None])
+
+world.invariant("somebody is up", lambda world: any(world.nodes.values()), every=0.5)
+shrunk = world.shrink(timeout=1.0)
+assert_type(shrunk, sim.Shrunk)
+assert_type(shrunk.faults, sim.Faults)
+assert_type(shrunk.line, str)
+
+
+@coterie.testing.worlds(Echo, seeds=range(5), members=2, faults=[sim.Drop(rate=0.1)], skew=0.0)
+def test_echo(world: sim.World, tmp_path: Path) -> None:
+    """A test with a world and a fixture."""
+    world.run(1)
+    (tmp_path / "trace").write_text(world.trace.to_json())
+
+
+coterie.testing.replay(test_echo, seed=3, faults=[], seconds=0.5)
+coterie.testing.replay("tests/test_echo.py::test_echo", seed=3)
 
 try:
     world.check()

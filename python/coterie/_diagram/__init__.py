@@ -109,10 +109,13 @@ class Diagram:
             if node not in told.nodes:
                 raise UnknownNodeError(f"there is no process {node} in this trace", node=node)
         start = told.start if start is None else float(start)
-        end = told.end if end is None else float(end)
+        mark = trace._violation  # noqa: SLF001 - users need not see in which form it is kept
+        if end is None:
+            # What is looked at now and then may be seen to be wrong after the last row.
+            end = told.end if mark is None else max(told.end, mark[1])
+        end = float(end)
         if not start <= end:
             raise ConfigError(f"start is {start!r} and end is {end!r}; nothing is between them")
-        mark = trace._violation  # noqa: SLF001 - users need not see in which form it is kept
         if step is not None:
             row = next((row for row in trace if row.step >= step), None)
             mark = None if row is None else (step, row.at, row.node or 0, f"step {step}")

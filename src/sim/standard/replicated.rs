@@ -136,7 +136,20 @@ where
     H: Host<P> + Applies,
     M: Medium<P>,
 {
-    world.run(HORIZON + EPILOGUE)?;
+    finish_within(world, HORIZON + EPILOGUE)
+}
+
+/// The same of a world that is given less time.
+pub fn finish_within<P, H, M>(
+    world: &mut World<P, H, Judge, Callers, M>,
+    length: Duration,
+) -> Result<(), Failure>
+where
+    P: Replicates + Fingerprint,
+    H: Host<P> + Applies,
+    M: Medium<P>,
+{
+    world.run(length)?;
     world.finish(Judge::finish)
 }
 

@@ -1,0 +1,617 @@
+"""A pool of workers with the interface of `multiprocessing.Pool`."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+import warnings
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sized
+from multiprocessing import util
+from multiprocessing.context import BaseContext
+from multiprocessing.pool import (  # type: ignore[attr-defined]
+    CLOSE,
+    INIT,
+    RUN,
+    TERMINATE,
+    RemoteTraceback,
+)
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+
+from coterie._coterie import PoolCore
+from coterie._pool import cpus
+from coterie._pool.functions import Dumper, Main, is_importable, loads
+from coterie._pool.results import WHOLE, AsyncResult, CallResult, IMapIterator, MapResult
+from coterie._pool.starters import ByContext, ForkedTemplate, FreshTemplate, Starter, Threads, has_one_thread
+from coterie._pool.timeouts import TaskTimeoutError
+from coterie.exceptions import ConfigError, StoppedError, TaskError, WorkerDiedError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["Pool"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_ONE, _STAR, _CALL = 0, 1, 2
+_GATHERED, _SORTED, _ARRIVAL, _SINGLE = 0, 1, 2, 3
+_NOTHING: Mapping[str, Any] = {}
+# Functions that were used lately keep their place, so that a stream of single calls need not send them again.
+_FUNCTIONS_MAX = 256
+# How long a task may take to end after it was interrupted.
+_GRACE = 1.0
+
+# Pools of this process, for the child of a fork, which must let go of them.
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+class Pool:
+    """Workers that do what they are given: a drop-in for `multiprocessing.Pool`.
+
+    Parameters
+    ----------
+    processes : int, optional
+        How many workers. By default as many as there are processors for this process, which its affinity and its
+        control group may limit.
+    initializer : callable, optional
+        Called in each worker when it starts. If it raises, the pool fails with that exception.
+    initargs : tuple
+        The initializer's arguments.
+    maxtasksperchild : int, optional
+        How many tasks (for a map: chunks) a worker does before another takes its place.
+    context : multiprocessing context, optional
+        How workers start. By default as `multiprocessing.set_start_method` says; and if it was not called, workers
+        are forked: from this process as it is now when it has one thread, else from a new interpreter.
+    backend : {"process", "thread"}
+        Whether workers are processes, or threads of this process.
+    retries : int, default 0
+        How often an item is tried again when the worker that ran it died.
+    task_timeout : float, optional
+        Seconds that an item may run. Then its worker is ended and replaced, and the item fails with
+        `TaskTimeoutError`. Not for threads.
+    memory_limit, seed, progress, engine
+        Not available yet: anything but None is a `ConfigError`.
+    name : str, optional
+        What workers are called; a number follows.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As `multiprocessing.Pool` does.
+    ConfigError
+        A setting is wrong; no worker was started.
+
+    Notes
+    -----
+    A worker that dies costs the item that it ran, and no other: the item is tried again (`retries`) or fails with
+    `WorkerDiedError`, and another worker takes the place. More than ten deaths within ten seconds, without one item
+    finished, make the pool fail.
+
+    Functions that workers can import go by their names; lambdas, closures and what is defined in a notebook or at a
+    prompt goes by value, once a map.
+
+    Examples
+    --------
+    >>> from coterie import Pool
+    >>> with Pool(2) as pool:
+    ...     print(pool.map(lambda x: x * x, range(5)))
+    ...     print(pool.apply(max, (3, 7)))
+    [0, 1, 4, 9, 16]
+    7
+    """
+
+    def __init__(
+        self,
+        processes: int | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+        context: BaseContext | None = None,
+        *,
+        backend: Literal["process", "thread"] = "process",
+        retries: int = 0,
+        task_timeout: float | None = None,
+        memory_limit: int | None = None,
+        seed: int | None = None,
+        progress: bool | None = None,
+        name: str | None = None,
+        engine: str | None = None,
+    ) -> None:
+        self._state = INIT
+        if processes is None:
+            processes = cpus.available()
+        if processes < 1:
+            raise ValueError("Number of processes must be at least 1")
+        if maxtasksperchild is not None and (not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        _check(
+            backend,
+            retries,
+            task_timeout,
+            {"memory_limit": memory_limit, "seed": seed, "progress": progress, "engine": engine},
+        )
+        self._owner = os.getpid()
+        self._processes = processes
+        self._calls = -1
+        self._functions: OrderedDict[tuple[Any, int], int] = OrderedDict()
+        self._lock = threading.RLock()
+        self._told: dict[tuple[int, int], AsyncResult] = {}
+        self._lazy: weakref.WeakSet[IMapIterator] = weakref.WeakSet()
+        threads = backend == "thread"
+        host = _Host(weakref.ref(self))
+        self._core = PoolCore(
+            host,
+            processes,
+            retries=retries,
+            task_timeout=task_timeout,
+            tasks_max=maxtasksperchild,
+            threads=threads,
+        )
+        initargs = tuple(initargs)
+        if threads:
+            starter: Starter = Threads(initializer, initargs, name or "CoteriePoolThread")
+            starter.core = self._core  # type: ignore[attr-defined]
+        else:
+            starter = _starter(
+                context, cast("int", self._core.file()), processes, initializer, initargs, name
+            )
+        host.begin(starter)
+        self._starter = starter
+        self._threads = threads
+        self._dumps = host.dumps
+        try:
+            self._core.populate()
+        except BaseException:
+            self._core.terminate()
+            self._core.watch()
+            _end(self._core, starter, self._owner, threads)
+            raise
+        self._core.watch()
+        self._terminate = util.Finalize(
+            self, _end, args=(self._core, starter, self._owner, threads), exitpriority=15
+        )
+        _pools.add(self)
+        self._state = RUN
+
+    @property
+    def _pool(self) -> list[Any]:
+        return self._starter.members()
+
+    def _repopulate_pool(self) -> None:
+        self._core.populate()
+
+    def __repr__(self) -> str:
+        kind = type(self)
+        return f"<{kind.__module__}.{kind.__qualname__} state={self._state} pool_size={self._processes}>"
+
+    def __reduce__(self) -> Any:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    def __enter__(self) -> Self:
+        self._check_running()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.terminate()
+
+    def __del__(self, _warn: Any = warnings.warn, _run: str = RUN) -> None:
+        if self._state == _run and self._owner == os.getpid():
+            _warn(f"unclosed running multiprocessing pool {self!r}", ResourceWarning, source=self)
+
+    # Calls
+
+    def apply(
+        self, func: Callable[..., R], args: Iterable[Any] = (), kwds: Mapping[str, Any] = _NOTHING
+    ) -> R:
+        """`func(*args, **kwds)` in a worker.
+
+        Raises
+        ------
+        Exception
+            What `func` raised, with the worker's traceback as its cause.
+        WorkerDiedError, TaskTimeoutError
+            The worker died under it, or it ran too long.
+        """
+        result = self._call(func, args, kwds, None, None, waits=True)
+        value: R = self._attend(result, self._calls, result._index)
+        return value
+
+    def apply_async(
+        self,
+        func: Callable[..., R],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] = _NOTHING,
+        callback: Callable[[R], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> AsyncResult:
+        """The same without waiting.
+
+        Returns
+        -------
+        AsyncResult
+            `get`, `wait`, `ready` and `successful`, as in multiprocessing.
+        """
+        return self._call(func, args, kwds, callback, error_callback, waits=False)
+
+    def map(self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int | None = None) -> list[R]:
+        """`func` of each item, in order; the first exception that came if there was one.
+
+        `chunksize` counts tasks for `maxtasksperchild`; it makes nothing faster.
+        """
+        result = self._map(func, iterable, _ONE, chunksize, None, None, waits=True)
+        values: list[R] = self._attend(result, result._job, None)
+        return values
+
+    def map_async(
+        self,
+        func: Callable[[T], R],
+        iterable: Iterable[T],
+        chunksize: int | None = None,
+        callback: Callable[[list[R]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> AsyncResult:
+        """The same without waiting."""
+        return self._map(func, iterable, _ONE, chunksize, callback, error_callback, waits=False)
+
+    def starmap(
+        self, func: Callable[..., R], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[R]:
+        """`func(*item)` of each item, in order."""
+        result = self._map(func, iterable, _STAR, chunksize, None, None, waits=True)
+        values: list[R] = self._attend(result, result._job, None)
+        return values
+
+    def starmap_async(
+        self,
+        func: Callable[..., R],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[R]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> AsyncResult:
+        """The same without waiting."""
+        return self._map(func, iterable, _STAR, chunksize, callback, error_callback, waits=False)
+
+    def imap(self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int = 1) -> IMapIterator:
+        """`func` of each item, in order, while the input is drawn: it may be endless.
+
+        Returns
+        -------
+        iterator
+            Its `next(timeout)` waits so long at most. An item's exception is raised in its place, and the next item
+            follows.
+        """
+        return self._imap(func, iterable, chunksize, _SORTED)
+
+    def imap_unordered(
+        self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int = 1
+    ) -> IMapIterator:
+        """The same in the order in which results come."""
+        return self._imap(func, iterable, chunksize, _ARRIVAL)
+
+    # The end
+
+    def close(self) -> None:
+        """Takes no more work; workers leave when all is done."""
+        if self._state == RUN:
+            self._state = CLOSE
+            self._core.close()
+
+    def terminate(self) -> None:
+        """Ends all workers at once. Results that are not there never will be."""
+        self._state = TERMINATE
+        self._terminate()
+
+    def join(self) -> None:
+        """Wait until all workers have left, after `close` or `terminate`."""
+        if self._state == RUN:
+            raise ValueError("Pool is still running")
+        if self._state not in (CLOSE, TERMINATE):
+            raise ValueError("In unknown state")
+        if self._state == CLOSE:
+            for iterator in list(self._lazy):
+                iterator._exhaust()
+        self._core.wait_stopped(None)
+        self._core.join_threads()
+        self._starter.stop()
+        self._terminate.cancel()
+
+    # Below
+
+    def _check_running(self) -> None:
+        if self._state != RUN:
+            raise ValueError("Pool not running")
+        if self._owner != os.getpid():
+            raise StoppedError("this pool belongs to the parent process; make a new one here")
+
+    def _function(self, func: Callable[..., Any], style: int) -> int:
+        """The place of what tasks call, with one more user."""
+        core = self._core
+        if self._threads:
+            return core.define(style, func)
+        if not is_importable(func, self._starter.main):
+            return core.define(style, bytes(self._dumps(func)))
+        with self._lock:
+            place = self._functions.get((func, style))
+            if place is None:
+                place = core.define(style, bytes(self._dumps(func)))
+                self._functions[func, style] = place
+                if len(self._functions) > _FUNCTIONS_MAX:
+                    core.release(self._functions.popitem(last=False)[1])
+            core.share(place)
+            return place
+
+    def _call(
+        self,
+        func: Callable[..., Any],
+        args: Iterable[Any],
+        kwds: Mapping[str, Any],
+        callback: Any,
+        error_callback: Any,
+        *,
+        waits: bool,
+    ) -> CallResult:
+        self._check_running()
+        core = self._core
+        result = CallResult(self, callback, error_callback)
+        try:
+            args, kwds = tuple(args), dict(kwds)
+            # One argument needs no pickle of a pair.
+            style, item = (_ONE, args[0]) if len(args) == 1 and not kwds else (_CALL, (args, kwds))
+            place = self._function(func, style)
+        except Exception as error:  # noqa: BLE001 - it belongs to the result, as in multiprocessing
+            result._settle(False, error)
+            if result._told is not None:
+                result._tell()
+            return result
+        with self._lock:
+            if self._calls < 0:
+                opened = core.open(_SINGLE, None, 1, False)
+                if opened is None:
+                    raise ValueError("Pool not running")
+                self._calls = opened
+        job = self._calls
+        index = core.offer_call(job, place, item, waits)
+        result._index = index
+        if result._told is not None:
+            self._told[job, index] = result
+            if core.notify_item(job, index):
+                self._deliver([(job, index)])
+        return result
+
+    def _map(
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        style: int,
+        chunksize: int | None,
+        callback: Any,
+        error_callback: Any,
+        *,
+        waits: bool,
+    ) -> MapResult:
+        self._check_running()
+        if not hasattr(iterable, "__len__"):
+            iterable = list(iterable)
+        if chunksize is None:
+            chunksize = -(-len(cast("Sized", iterable)) // (4 * self._processes))
+        core = self._core
+        result = MapResult(self, callback, error_callback)
+        told = result._told is not None
+        job: int | None = None
+        place: int | None = None
+        try:
+            place = self._function(func, style)
+            job = core.open(_GATHERED, place, max(1, chunksize), told)
+            if job is None:
+                raise ValueError("Pool not running")  # noqa: TRY301 - it is what the caller is told
+            result._job = job
+            if told:
+                self._told[job, WHOLE] = result
+            core.offer(job, place, iterable, True, waits)
+        except BaseException as error:
+            if job is not None:
+                self._told.pop((job, WHOLE), None)
+                core.forget(job)
+            result._settle(False, error)
+            if (
+                not isinstance(error, Exception)
+                or self._core.is_stopped()
+                or (place is not None and job is None)
+            ):
+                raise
+            if told:
+                result._tell()
+        finally:
+            if place is not None:
+                core.release(place)
+        return result
+
+    def _imap(
+        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int, order: int
+    ) -> IMapIterator:
+        self._check_running()
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
+        place = self._function(func, _ONE)
+        job = self._core.open(order, None, chunksize, False)
+        if job is None:
+            raise ValueError("Pool not running")
+        iterator = IMapIterator(self, job, place, iterable, chunksize)
+        self._lazy.add(iterator)
+        return iterator
+
+    def _attend(self, result: AsyncResult, job: int, item: int | None) -> Any:
+        """Waits for a result; whoever is interrupted meanwhile wants it no more."""
+        try:
+            return result.get()
+        except KeyboardInterrupt:
+            if result._done or job < 0:
+                raise
+            core = self._core
+            if core.interrupt(job, item):
+                core.wait_at_rest(job, item, _GRACE)
+                core.kill_runners(job, item)
+            if item is None:
+                core.forget(job)
+            result._settle(False, KeyboardInterrupt())
+            raise
+
+    def _deliver(self, finished: list[tuple[int, int]]) -> None:
+        """In the pool's thread: tells whoever asked to be told."""
+        for key in finished:
+            result = self._told.pop(key, None)
+            if result is None:
+                continue
+            try:
+                result._tell()
+            except BaseException:  # noqa: BLE001 - a callback's error is its author's, as in a thread
+                sys.excepthook(*sys.exc_info())
+
+    def _is_alive(self) -> bool:
+        return not self._core.is_stopped() and not self._is_broken()
+
+    def _is_broken(self) -> bool:
+        return self._state == TERMINATE or self._core.failure() is not None
+
+    def _why_not(self) -> BaseException:
+        """Why a result will never be there."""
+        failure = self._core.failure()
+        if self._state == TERMINATE or failure is None:
+            return StoppedError("the pool was terminated before this was done")
+        word, value = failure
+        if word == "initializer":
+            return _rebuilt(value, "the pool's initializer")
+        if word == "object":
+            return cast("BaseException", value)
+        if word == "hopeless":
+            pid, signal = value
+            return WorkerDiedError(
+                "more than ten workers died within ten seconds and nothing was finished: the pool has given up",
+                pid=pid,
+                signal=signal or None,
+            )
+        return TaskError(f"the pool does not work: {value}")
+
+
+class _Host:
+    """What the pool's threads ask of Python."""
+
+    loads = staticmethod(loads)
+
+    def __init__(self, pool: weakref.ref[Pool]) -> None:
+        self._pool = pool
+        self.dumps: Any = Dumper(Main())
+
+    def begin(self, starter: Starter) -> None:
+        self.start, self.reap = starter.start, starter.reap
+        self.dumps = Dumper(starter.main)
+
+    def deliver(self, finished: list[tuple[int, int]]) -> None:
+        pool = self._pool()
+        if pool is not None:
+            pool._deliver(finished)
+
+    @staticmethod
+    def failed(index: int, told: bytes) -> BaseException:
+        return _rebuilt(told, f"item {index}", index)
+
+    @staticmethod
+    def cannot_load(index: int, why: BaseException) -> BaseException:
+        error = TaskError(f"the result of item {index} cannot be unpickled: {why!r}", index=index)
+        error.__cause__ = why
+        return error
+
+    @staticmethod
+    def died(index: int, pid: int, signal: int) -> BaseException:
+        how = f"by signal {signal}" if signal else "by itself"
+        return WorkerDiedError(
+            f"worker {pid} ended {how} while it ran item {index}", index=index, pid=pid, signal=signal or None
+        )
+
+    @staticmethod
+    def timed_out(index: int, pid: int) -> BaseException:
+        return TaskTimeoutError(f"item {index} ran longer than it may; worker {pid} was ended", index=index)
+
+
+def _rebuilt(told: bytes, what: str, index: int | None = None) -> BaseException:
+    """An exception as it was, with the worker's traceback as its cause."""
+    text, summary, body = loads(told)
+    error: BaseException
+    try:
+        error = loads(body)
+        if not isinstance(error, BaseException):
+            raise TypeError(f"{error!r} is no exception")  # noqa: TRY301 - said below
+    except Exception as why:  # noqa: BLE001 - whatever a user's class raises
+        error = TaskError(
+            f"{what} raised an exception that cannot be rebuilt here ({why!r}): {summary}", index=index
+        )
+    error.__cause__ = RemoteTraceback(text)
+    return error
+
+
+def _check(backend: str, retries: int, task_timeout: float | None, later: Mapping[str, object]) -> None:
+    if backend not in ("process", "thread"):
+        raise ConfigError(f"backend must be 'process' or 'thread', not {backend!r}")
+    if retries < 0:
+        raise ConfigError(f"retries must be 0 or more, not {retries}")
+    if task_timeout is not None and not task_timeout > 0:
+        raise ConfigError(f"task_timeout must be positive, not {task_timeout}")
+    if task_timeout is not None and backend == "thread":
+        raise ConfigError("task_timeout needs processes: a thread cannot be ended")
+    for setting, value in later.items():
+        if value is not None:
+            raise ConfigError(f"{setting} is not available in this version")
+    if backend == "process" and not sys.platform.startswith("linux"):
+        raise ConfigError("worker processes need Linux in this version; backend='thread' works everywhere")
+
+
+def _starter(
+    context: Any,
+    file: int,
+    workers: int,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+    name: str | None,
+) -> Starter:
+    method = None if context is None else context.get_start_method()
+    if context is None:
+        method = multiprocessing.get_start_method(allow_none=True)
+        context = multiprocessing.get_context(method or "fork")
+    if method in ("spawn", "forkserver"):
+        return ByContext(context, file, workers, initializer, initargs)
+    process = context.Process
+    names = f"{name}-{{}}" if name else f"{process.__name__.replace('Process', 'PoolWorker')}-{{}}"
+    kind = ForkedTemplate if method == "fork" or has_one_thread() else FreshTemplate
+    return kind(file, workers, initializer, initargs, names, process)
+
+
+def _end(core: PoolCore, starter: Starter, owner: int, threads: bool) -> None:
+    """Ends the workers, and waits for it; nothing in a forked child."""
+    if owner != os.getpid():
+        return
+    core.terminate()
+    core.wait_stopped(None)
+    core.join_threads()
+    if not threads:
+        starter.stop()
+
+
+def _forked() -> None:
+    for pool in list(_pools):
+        pool._starter.leave()
+
+
+os.register_at_fork(after_in_child=_forked)

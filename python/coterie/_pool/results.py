@@ -1,0 +1,287 @@
+"""What a pool answers with."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import TimeoutError as PoolTimeoutError
+from types import GenericAlias
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from coterie._pool.pool import Pool
+
+OVER, TIMED_OUT = 0, 1
+# The key under which the end of a whole job is told.
+WHOLE = (1 << 64) - 1
+# The most items of a lazy map that are drawn and not yet answered.
+_WINDOW_MAX = 1 << 15
+
+
+class AsyncResult:
+    """The result of one call, or of a whole map, when it is there."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        callback: Callable[[Any], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None:
+        self._pool: Pool | None = pool
+        self._callback, self._error_callback = callback, error_callback
+        self._lock = threading.Lock()
+        self._done = False
+        self._success = False
+        self._value: Any = None
+        # Who asks for a callback sees the result when the callback has run.
+        self._told = threading.Event() if callback or error_callback else None
+
+    def ready(self) -> bool:
+        """Whether the call is finished."""
+        if self._told is not None:
+            return self._told.is_set()
+        return self._done or self._is_there()
+
+    def successful(self) -> bool:
+        """Whether the call ended without an exception."""
+        if not self.ready():
+            raise ValueError(f"{self!r} not ready")
+        self._fetch()
+        return self._success
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the result is there, at most `timeout` seconds."""
+        if self._told is not None:
+            self._told.wait(timeout)
+        elif not self._done and self._wait(timeout) != TIMED_OUT:
+            self._fetch()
+
+    def get(self, timeout: float | None = None) -> Any:
+        """The result, or the call's exception.
+
+        Raises
+        ------
+        multiprocessing.TimeoutError
+            It is not there after `timeout` seconds.
+        """
+        self.wait(timeout)
+        if not self.ready():
+            raise PoolTimeoutError
+        self._fetch()
+        if self._success:
+            return self._value
+        raise self._value
+
+    def _is_there(self) -> bool:
+        raise NotImplementedError
+
+    def _wait(self, timeout: float | None) -> int:
+        raise NotImplementedError
+
+    def _take(self) -> tuple[bool, Any]:
+        raise NotImplementedError
+
+    def _fetch(self) -> None:
+        with self._lock:
+            if self._done:
+                return
+            success, value = self._take()
+            self._settle(success, value)
+
+    def _settle(self, success: bool, value: Any) -> None:
+        self._success, self._value = success, value
+        self._done = True
+        self._pool = None
+
+    def _tell(self) -> None:
+        """In the pool's thread: the callback, and then whoever waits."""
+        told = cast("threading.Event", self._told)
+        self._fetch()
+        callback = self._callback if self._success else self._error_callback
+        try:
+            if callback:
+                callback(self._value)
+        finally:
+            told.set()
+
+    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
+
+
+class CallResult(AsyncResult):
+    """The result of one call."""
+
+    _index = -1
+
+    def _is_there(self) -> bool:
+        pool = self._pool
+        return pool is None or pool._core.has_single(pool._calls, self._index) or pool._is_broken()
+
+    def _wait(self, timeout: float | None) -> int:
+        pool = self._pool
+        return OVER if pool is None else pool._core.wait_single(pool._calls, self._index, timeout)
+
+    def _take(self) -> tuple[bool, Any]:
+        pool = cast("Pool", self._pool)
+        found = pool._core.fetch_single(pool._calls, self._index)
+        if found is None:
+            return False, pool._why_not()
+        failed, value = found
+        return not failed, value
+
+    def __del__(self) -> None:
+        pool = getattr(self, "_pool", None)
+        if pool is not None and not self._done and self._told is None and self._index >= 0:
+            pool._core.forget_single(pool._calls, self._index)
+
+
+class MapResult(AsyncResult):
+    """The results of a map."""
+
+    _job = -1
+
+    def _is_there(self) -> bool:
+        pool = self._pool
+        return pool is None or pool._core.is_over(self._job) or pool._is_broken()
+
+    def _wait(self, timeout: float | None) -> int:
+        pool = self._pool
+        return OVER if pool is None else pool._core.wait_over(self._job, timeout)
+
+    def _take(self) -> tuple[bool, Any]:
+        pool = cast("Pool", self._pool)
+        found = pool._core.gather(self._job) if pool._core.is_over(self._job) else None
+        pool._core.forget(self._job)
+        if found is None:
+            return False, pool._why_not()
+        values, failure = found
+        return (True, values) if failure is None else (False, failure)
+
+    def __del__(self) -> None:
+        pool = getattr(self, "_pool", None)
+        if pool is not None and not self._done and self._job >= 0 and self._told is None:
+            # As in multiprocessing, what was asked for is done even when nobody looks at the result.
+            pool._core.abandon(self._job)
+
+
+class _Raised:
+    """An exception among values."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+class IMapIterator(Iterator[Any]):
+    """Results of a lazy map, in order or as they come.
+
+    It draws from the input only what keeps the workers busy. Close to the front it asks for little; each time that
+    the reader had to wait it asks for twice as much, up to what the workers do in a few milliseconds.
+    """
+
+    def __init__(self, pool: Pool, job: int, function: int, iterable: Iterable[Any], chunksize: int) -> None:
+        self._pool: Pool | None = pool
+        self._job, self._function, self._chunksize = job, function, chunksize
+        self._input = iter(iterable)
+        self._sealed = False
+        self._error: BaseException | None = None
+        self._ready: deque[Any] = deque()
+        self._low = 0
+        self._window = 2 * len(pool._pool) + 2
+        self._lock = threading.RLock()
+        with self._lock:
+            self._feed()
+
+    def __iter__(self) -> IMapIterator:
+        return self
+
+    def __next__(self) -> Any:
+        """The next result, or its exception."""
+        return self.next()
+
+    def next(self, timeout: float | None = None) -> Any:
+        """The next result, or its exception, waiting at most `timeout` seconds."""
+        with self._lock:
+            ready = self._ready
+            if not ready:
+                self._fill(timeout)
+            value = ready.popleft()
+            if len(ready) == self._low and not self._sealed:
+                self._feed()
+        if type(value) is _Raised:
+            raise value.error
+        return value
+
+    def _fill(self, timeout: float | None) -> None:
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self._ready:
+            pool = self._pool
+            if pool is None:
+                raise StopIteration
+            core = pool._core
+            self._feed()
+            is_over = self._sealed and core.is_over(self._job)  # asked first: what comes later is not missed
+            values, failures = core.fetch(self._job)
+            if values:
+                for place in failures:
+                    values[place] = _Raised(values[place])
+                self._ready.extend(values)
+                self._low = len(values) // 2
+                self._feed()
+                return
+            if is_over:
+                self._finish(pool)
+                continue
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            status = core.wait_some(self._job, left)
+            if status == TIMED_OUT:
+                raise PoolTimeoutError
+            if status != OVER or not pool._is_alive():
+                self._give_up(pool)
+                raise pool._why_not()
+            self._window = min(2 * self._window, _WINDOW_MAX)
+
+    def _finish(self, pool: Pool) -> None:
+        self._give_up(pool)
+        if self._error is not None:
+            self._ready.append(_Raised(self._error))
+            self._error = None
+
+    def _give_up(self, pool: Pool) -> None:
+        self._pool = None
+        pool._core.forget(self._job)
+        pool._core.release(self._function)
+
+    def _feed(self, everything: bool = False) -> None:
+        """Draws input, chunk by chunk, and hands it out."""
+        pool = self._pool
+        while pool is not None and not self._sealed:
+            wanted = pool._core.appetite(self._job, self._window)
+            if everything:
+                wanted = 1 << 12
+            if wanted == 0:
+                return
+            wanted = -(-wanted // self._chunksize) * self._chunksize
+            batch: list[Any] = []
+            try:
+                batch.extend(itertools.islice(self._input, wanted))
+            except Exception as error:  # noqa: BLE001 - whatever the user's generator raises, in its place
+                self._error = error
+                del batch[
+                    len(batch) - len(batch) % self._chunksize :
+                ]  # a chunk that was not complete never was
+            self._sealed = self._error is not None or len(batch) < wanted
+            pool._core.offer(self._job, self._function, batch, self._sealed, False)
+
+    def _exhaust(self) -> None:
+        """Draws all that is left: the pool closes, and takes what was asked for before."""
+        with self._lock:
+            self._feed(everything=True)
+
+    def __del__(self) -> None:
+        pool = getattr(self, "_pool", None)
+        if pool is not None:
+            self._give_up(pool)

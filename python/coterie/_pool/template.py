@@ -1,0 +1,100 @@
+"""The process from which workers are forked: it has one thread, does nothing else, and stays as it was made."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import process as processes, spawn
+from typing import Any
+
+from coterie._pool.worker import work
+
+REQUEST = struct.Struct("=cii")
+REPLY = struct.Struct("=i")
+START, REAP = b"S", b"R"
+# No exit status: the process is not ours to ask about.
+UNKNOWN = -(1 << 31)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all workers of a pool have in common."""
+
+    file: int
+    workers: int
+    sentinel: int
+    process: type[processes.BaseProcess]
+    identity: tuple[int, ...]
+    parent_id: int
+    parent_name: str
+    names: str
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+
+
+def serve(channel: socket.socket, plan: Plan) -> None:
+    """Forks workers and reaps them as it is told, until the other end is closed; then ends its process group."""
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    while True:
+        request = channel.recv(REQUEST.size)
+        if len(request) != REQUEST.size:
+            break
+        verb, worker, number = REQUEST.unpack(request)
+        channel.sendall(REPLY.pack(_start(channel, plan, worker, number) if verb == START else _reap(number)))
+    os.killpg(0, signal.SIGKILL)
+
+
+def _start(channel: socket.socket, plan: Plan, worker: int, number: int) -> int:
+    try:
+        child = os.fork()
+    except OSError as error:
+        return -(error.errno or 1)
+    if child:
+        return child
+    code = 1
+    try:
+        channel.close()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = _process(plan, worker, number)._bootstrap(parent_sentinel=plan.sentinel)
+    finally:
+        os._exit(code)
+
+
+def _process(plan: Plan, worker: int, number: int) -> Any:
+    arguments = (plan.file, plan.workers, worker, plan.sentinel, True, plan.initializer, plan.initargs)
+    process: Any = plan.process(target=work, args=arguments)
+    process._identity = (*plan.identity, number)
+    process._parent_pid = plan.parent_id
+    process._parent_name = plan.parent_name
+    process._config["daemon"] = False
+    process.name = plan.names.format(":".join(map(str, process._identity)))
+    return process
+
+
+def _reap(process: int) -> int:
+    try:
+        _, status = os.waitpid(process, 0)
+    except OSError:
+        return UNKNOWN
+    return os.waitstatus_to_exitcode(status)
+
+
+def main(channel: int, data: int) -> None:
+    """A template in an interpreter of its own: what it is to be comes through the pipe `data`."""
+    with open(data, "rb") as pipe:
+        preparation = pickle.load(pipe)
+        spawn.prepare(preparation)
+        plan = pickle.load(pipe)
+    try:
+        serve(socket.socket(fileno=channel), plan)
+    finally:
+        sys.stdout.flush()
+        os._exit(1)

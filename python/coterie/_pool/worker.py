@@ -1,0 +1,100 @@
+"""What a worker does."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
+from multiprocessing.reduction import ForkingPickler
+from types import FrameType
+from typing import Any
+
+from coterie._coterie import PoolDesk, pool_follow
+from coterie._pool.functions import Main, dump_by_value, loads
+
+
+class Codec:
+    """How a worker reads its tasks and says what came of them."""
+
+    def __init__(self) -> None:
+        self.loads = loads
+        # Who made the pool has every class of its own `__main__`; what it lacks goes by value when its name fails.
+        self.dumps = _dump_result
+
+    @staticmethod
+    def load_function(definition: bytes) -> Any:
+        """What tasks call."""
+        return loads(definition)
+
+    @staticmethod
+    def failure(error: BaseException) -> bytes:
+        """An exception, with the text of its traceback in case it cannot be rebuilt."""
+        lines = traceback.format_exception(type(error), error, error.__traceback__)
+        text = '\n"""\n' + "".join(lines) + '"""'
+        try:
+            body = bytes(_dump_result(error))
+        except Exception as why:  # noqa: BLE001 - whatever a user's __reduce__ raises
+            body = bytes(_dump_result(MaybeEncodingError(why, error)))
+        return pickle.dumps((text, _summary(error), body))
+
+    def encoding_failure(self, why: BaseException, result: object) -> bytes:
+        """A result that cannot be pickled."""
+        return self.failure(MaybeEncodingError(why, result))
+
+
+def _dump_result(result: object) -> Any:
+    try:
+        return ForkingPickler.dumps(result)
+    except Exception:
+        try:
+            # As in multiprocessing, a lambda of some module is no result; an object of a notebook's class is.
+            return dump_by_value(result, Main(), of_main=True)
+        except Exception:  # noqa: BLE001, S110 - the first error says more
+            pass
+        raise
+
+
+def _summary(error: BaseException) -> str:
+    return "".join(traceback.format_exception_only(type(error), error)).strip()
+
+
+def work(
+    file: int,
+    workers: int,
+    worker: int,
+    sentinel: int,
+    group: bool,
+    initializer: Callable[..., object] | None,
+    initargs: tuple[Any, ...],
+) -> None:
+    """The life of a worker process: `file` is the pool's memory, `sentinel` ends with the pool's process."""
+    if not group:
+        os.setpgid(0, 0)  # a terminal's Ctrl-C is for the pool's process, which decides what becomes of tasks
+    pool_follow(sentinel, not group)
+    desk = PoolDesk(file, workers, worker)
+
+    def interrupted(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the shape of a handler
+        if desk.is_interrupted():
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupted)
+    _reseed()
+    codec = Codec()
+    try:
+        if initializer is not None:
+            initializer(*initargs)
+    except BaseException as error:  # noqa: BLE001 - told to whoever waits for a result
+        desk.give_up(codec.failure(error))
+        raise SystemExit(1) from None
+    desk.run(codec)
+
+
+def _reseed() -> None:
+    # Forked workers would all draw the same numbers; `random` sees to itself.
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and "numpy.random" in sys.modules:
+        numpy.random.seed()

@@ -1,0 +1,582 @@
+//! The pool for Python: a handle of it, and the loop of a worker.
+//!
+//! The driver's lock is its own, and is taken here while attached: whoever holds it never waits for the interpreter
+//! and touches no Python object, so nobody who waits for it waits long. A forked child may find it taken for ever,
+//! and therefore is told that the pool is stopped before anything looks at the lock.
+
+mod codec;
+mod work;
+
+use std::sync::{Arc, Mutex};
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use super::errors::{ConfigError, StoppedError};
+use super::guard;
+use crate::pool::channel::Memory;
+use crate::pool::driver::{Failure, Host, Pool, State, Waiting};
+use crate::pool::linux;
+use crate::pool::message::{Kind, split};
+use crate::pool::scheduler::{JobId, Settings};
+use crate::pool::store::{Order, Run};
+use crate::time::Instant;
+use codec::{Encoded, Objects};
+pub(super) use work::{PoolDesk, pool_follow};
+
+/// Items are encoded and handed out in slices of this many bytes, so that workers begin while others are encoded.
+const SLICE: usize = 1 << 15;
+
+/// What runs a pool. Use `coterie.Pool`.
+#[pyclass(frozen, module = "coterie._coterie")]
+pub(super) struct PoolCore {
+    pool: Arc<Pool>,
+    objects: Arc<Objects>,
+    /// Whether workers are threads of this process, so that objects need not be encoded.
+    threads: bool,
+    host: Py<PyAny>,
+    problem: Arc<Mutex<Option<PyErr>>>,
+}
+
+/// The values of a map, and the failure that came first.
+type Gathered<'py> = (Bound<'py, PyList>, Option<Bound<'py, PyAny>>);
+
+/// What the pool asks of Python.
+struct PyHost {
+    host: Py<PyAny>,
+    problem: Arc<Mutex<Option<PyErr>>>,
+}
+
+impl Host for PyHost {
+    fn start(&self, worker: usize) -> Result<i32, String> {
+        Python::attach(|py| {
+            let started = self.host.bind(py).call_method1("start", (worker,)).and_then(|id| id.extract());
+            started.map_err(|error| {
+                let why = error.to_string();
+                let _ = guard::attached(py, &self.problem, |problem| *problem = Some(error));
+                why
+            })
+        })
+    }
+
+    fn reap(&self, worker: usize) -> Option<i32> {
+        Python::attach(|py| {
+            let status =
+                self.host.bind(py).call_method1("reap", (worker,)).and_then(|status| status.extract());
+            status.unwrap_or_else(|error| {
+                error.write_unraisable(py, None);
+                None
+            })
+        })
+    }
+
+    fn deliver(&self, finished: Vec<(JobId, u64)>) {
+        Python::attach(|py| {
+            if let Err(error) = self.host.bind(py).call_method1("deliver", (finished,)) {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+}
+
+#[pymethods]
+impl PoolCore {
+    #[new]
+    #[pyo3(signature = (host, workers, *, retries, task_timeout, tasks_max, threads))]
+    fn new(
+        host: Py<PyAny>,
+        workers: usize,
+        retries: u32,
+        task_timeout: Option<f64>,
+        tasks_max: Option<u64>,
+        threads: bool,
+        py: Python<'_>,
+    ) -> PyResult<Self> {
+        guard::shielded(|| {
+            let task_timeout = task_timeout.map(|seconds| Instant::from_seconds(seconds) - Instant::ZERO);
+            let settings = Settings { workers, retries, task_timeout, tasks_max };
+            let memory = if threads { Memory::private(workers) } else { Memory::shared(workers) };
+            let memory = memory.map_err(|error| {
+                ConfigError::new_err(format!("no shared memory for {workers} workers: {error}"))
+            })?;
+            let problem = Arc::new(Mutex::new(None));
+            let py_host = PyHost { host: host.clone_ref(py), problem: Arc::clone(&problem) };
+            let pool = Pool::new(memory, settings, Box::new(py_host))?;
+            Ok(Self { pool, objects: Arc::default(), threads, host, problem })
+        })
+    }
+
+    /// The descriptor of the shared memory.
+    fn file(&self) -> Option<i32> {
+        self.pool.file()
+    }
+
+    /// Starts the workers that are missing.
+    fn populate(&self, py: Python<'_>) -> PyResult<()> {
+        guard::shielded(|| {
+            let pool = self.ours()?;
+            if py.detach(|| pool.populate()).is_err() {
+                let problem = guard::attached(py, &self.problem, Option::take)?;
+                return Err(problem.unwrap_or_else(|| StoppedError::new_err("no worker can be started")));
+            }
+            Ok(())
+        })
+    }
+
+    /// Starts the pool's threads.
+    fn watch(&self) -> PyResult<()> {
+        guard::shielded(|| Ok(self.ours()?.watch()?))
+    }
+
+    /// Takes in what tasks call; says its place.
+    fn define(&self, style: u8, function: &Bound<'_, PyAny>) -> PyResult<u32> {
+        guard::shielded(|| {
+            let mut definition = vec![style];
+            if self.threads {
+                definition.extend(self.objects.put(function)?.to_le_bytes());
+            } else {
+                definition.extend_from_slice(function.cast::<PyBytes>()?.as_bytes());
+            }
+            self.ours()?
+                .define(&definition)
+                .ok_or_else(|| StoppedError::new_err("too many functions are in use"))
+        })
+    }
+
+    /// One more user of a function.
+    fn share(&self, function: u32) -> PyResult<()> {
+        guard::shielded(|| {
+            self.ours()?.share(function);
+            Ok(())
+        })
+    }
+
+    /// One user of a function less.
+    fn release(&self, function: u32) -> PyResult<()> {
+        guard::shielded(|| {
+            self.ours()?.release(function);
+            Ok(())
+        })
+    }
+
+    /// Opens a job: `order` is 0 gathered, 1 sorted, 2 as they arrive, 3 single calls.
+    fn open(&self, order: u8, function: Option<u32>, chunk: u64, notify: bool) -> PyResult<Option<JobId>> {
+        guard::shielded(|| {
+            let order = match order {
+                0 => Order::Gathered,
+                1 => Order::Sorted,
+                2 => Order::Arrival,
+                _ => Order::Single,
+            };
+            Ok(self.ours()?.open(order, function, chunk, notify))
+        })
+    }
+
+    /// Encodes items and hands them out; says the index of the first.
+    fn offer(
+        &self,
+        py: Python<'_>,
+        job: JobId,
+        function: u32,
+        items: &Bound<'_, PyAny>,
+        sealed: bool,
+        waits: bool,
+    ) -> PyResult<Option<u64>> {
+        guard::shielded(|| {
+            let pool = self.ours()?;
+            let dumps = self.host.bind(py).getattr("dumps")?;
+            let mut first = None;
+            let mut batch = Encoded::new(pool.body_max());
+            for item in items.try_iter()? {
+                let item = item?;
+                let encoded = if self.threads {
+                    batch.push_object(function, &item, &self.objects)
+                } else {
+                    batch.push(function, &item, &dumps)
+                };
+                let full = match encoded {
+                    Ok(full) => full || batch.bytes.len() > SLICE,
+                    Err(error) => {
+                        if !batch.is_empty() {
+                            let index = pool.offer(job, function, &batch.bytes, &batch.starts, false, waits);
+                            first.get_or_insert(index);
+                            batch.clear();
+                        }
+                        let handle = self.objects.put(error.value(py))?;
+                        let index =
+                            pool.offer_failed(job, function, Kind::ObjectError, &handle.to_le_bytes());
+                        first.get_or_insert(index);
+                        continue;
+                    }
+                };
+                if full {
+                    for (bytes, starts) in batch.parts() {
+                        let index = pool.offer(job, function, bytes, &starts, false, waits);
+                        first.get_or_insert(index);
+                    }
+                    batch.clear();
+                }
+            }
+            let index = pool.offer(job, function, &batch.bytes, &batch.starts, sealed, waits);
+            Ok(first.or((!batch.is_empty()).then_some(index)))
+        })
+    }
+
+    /// Hands out a single call; says its index. It takes over one user of the function.
+    fn offer_call(
+        &self,
+        py: Python<'_>,
+        job: JobId,
+        function: u32,
+        item: &Bound<'_, PyAny>,
+        waits: bool,
+    ) -> PyResult<u64> {
+        guard::shielded(|| {
+            let pool = self.ours()?;
+            let mut batch = Encoded::new(usize::MAX);
+            let encoded = if self.threads {
+                batch.push_object(function, item, &self.objects)
+            } else {
+                batch.push(function, item, &self.host.bind(py).getattr("dumps")?)
+            };
+            match encoded {
+                Ok(_) => Ok(pool.offer(job, function, &batch.bytes, &batch.starts, false, waits)),
+                Err(error) => {
+                    let handle = self.objects.put(error.value(py))?;
+                    Ok(pool.offer_failed(job, function, Kind::ObjectError, &handle.to_le_bytes()))
+                }
+            }
+        })
+    }
+
+    /// The pool does not work, because of this exception.
+    fn fail(&self, error: &Bound<'_, PyAny>) -> PyResult<()> {
+        guard::shielded(|| {
+            self.pool.fail(Failure::Object(self.objects.put(error)?));
+            Ok(())
+        })
+    }
+
+    /// Nobody wants the job any more.
+    fn forget(&self, job: JobId) -> PyResult<()> {
+        guard::shielded(|| {
+            if self.pool.is_ours() {
+                self.pool.forget(job);
+            }
+            Ok(())
+        })
+    }
+
+    /// Nobody wants the result of this single call.
+    fn forget_single(&self, job: JobId, index: u64) -> PyResult<()> {
+        guard::shielded(|| {
+            if self.pool.is_ours() {
+                self.pool.forget_single(job, index);
+            }
+            Ok(())
+        })
+    }
+
+    /// Tell the host when this item is finished; says whether it is finished already.
+    fn notify_item(&self, job: JobId, index: u64) -> PyResult<bool> {
+        guard::shielded(|| Ok(self.ours()?.notify_item(job, index)))
+    }
+
+    /// All results of a job that is over, in order, and the failure that came first.
+    ///
+    /// Nothing when the job was dropped.
+    fn gather<'py>(&self, py: Python<'py>, job: JobId) -> PyResult<Option<Gathered<'py>>> {
+        guard::shielded(|| {
+            let pool = self.ours()?;
+            let Some(offered) = pool.offered(job) else { return Ok(None) };
+            let mut runs = pool.fetch(job);
+            let count: u64 = runs.iter().map(|run| run.count).sum();
+            if count != offered {
+                return Err(super::errors::internal(&format!("{count} results of {offered} items")));
+            }
+            let mut failure = self.first_failure(py, &runs)?;
+            runs.sort_unstable_by_key(|run| run.first);
+            let list = PyList::empty(py);
+            for run in runs {
+                if failure.is_some() {
+                    break;
+                }
+                self.decode(py, &run, |value, is_failure| {
+                    if is_failure {
+                        failure.get_or_insert(value); // it cannot be unpickled
+                        return Ok(());
+                    }
+                    list.append(value)
+                })?;
+            }
+            Ok(Some((list, failure)))
+        })
+    }
+
+    /// Results of a job that may be fetched now: values, and which of them (by their place) are failures.
+    fn fetch<'py>(&self, py: Python<'py>, job: JobId) -> PyResult<(Bound<'py, PyList>, Vec<usize>)> {
+        guard::shielded(|| {
+            let list = PyList::empty(py);
+            let mut failures = Vec::new();
+            for run in self.ours()?.fetch(job) {
+                self.decode(py, &run, |value, is_failure| {
+                    if is_failure {
+                        failures.push(list.len());
+                    }
+                    list.append(value)
+                })?;
+            }
+            Ok((list, failures))
+        })
+    }
+
+    /// The result of a single call if it is there: whether it is a failure, and what it is.
+    fn fetch_single<'py>(
+        &self,
+        py: Python<'py>,
+        job: JobId,
+        index: u64,
+    ) -> PyResult<Option<(bool, Bound<'py, PyAny>)>> {
+        guard::shielded(|| {
+            let Some(run) = self.ours()?.fetch_single(job, index) else { return Ok(None) };
+            let mut found = None;
+            self.decode(py, &run, |value, is_failure| {
+                found = Some((is_failure, value));
+                Ok(())
+            })?;
+            Ok(found)
+        })
+    }
+
+    /// Whether the job is over.
+    fn is_over(&self, job: JobId) -> PyResult<bool> {
+        guard::shielded(|| Ok(self.ours()?.is_over(job)))
+    }
+
+    /// Whether the result of a single call is there.
+    fn has_single(&self, job: JobId, index: u64) -> PyResult<bool> {
+        guard::shielded(|| Ok(self.ours()?.has_single(job, index)))
+    }
+
+    /// How many more items of the job should be drawn.
+    fn appetite(&self, job: JobId, most: u64) -> PyResult<u64> {
+        guard::shielded(|| Ok(self.ours()?.appetite(job, most)))
+    }
+
+    /// Waits until the job is over: 0 it is, 1 the time was up, 2 the pool was terminated, 3 it does not work.
+    fn wait_over(&self, py: Python<'_>, job: JobId, timeout: Option<f64>) -> PyResult<u8> {
+        self.wait(py, timeout, |pool, deadline| pool.wait_over(job, deadline, check_signals))
+    }
+
+    /// The same for a single call.
+    fn wait_single(&self, py: Python<'_>, job: JobId, index: u64, timeout: Option<f64>) -> PyResult<u8> {
+        self.wait(py, timeout, |pool, deadline| pool.wait_single(job, index, deadline, check_signals))
+    }
+
+    /// The same for some results of a job.
+    fn wait_some(&self, py: Python<'_>, job: JobId, timeout: Option<f64>) -> PyResult<u8> {
+        self.wait(py, timeout, |pool, deadline| pool.wait_some(job, deadline, check_signals))
+    }
+
+    /// The same for the end of all workers.
+    fn wait_stopped(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<u8> {
+        self.wait(py, timeout, |pool, deadline| pool.wait_stopped(deadline, check_signals))
+    }
+
+    /// Takes no more work; stops when all is done.
+    fn close(&self) -> PyResult<()> {
+        guard::shielded(|| {
+            if self.pool.is_ours() {
+                self.pool.close();
+            }
+            Ok(())
+        })
+    }
+
+    /// Ends all workers at once.
+    fn terminate(&self) -> PyResult<()> {
+        guard::shielded(|| {
+            if self.pool.is_ours() {
+                self.pool.terminate();
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether no worker is left.
+    fn is_stopped(&self) -> PyResult<bool> {
+        guard::shielded(|| Ok(!self.pool.is_ours() || self.pool.state() == State::Stopped))
+    }
+
+    /// Waits until the pool's threads have ended, after it has stopped.
+    fn join_threads(&self, py: Python<'_>) -> PyResult<()> {
+        guard::shielded(|| {
+            let pool = self.ours()?;
+            py.detach(|| pool.join_threads());
+            Ok(())
+        })
+    }
+
+    /// Why the pool does not work, if it does not: a word, and what belongs to it.
+    fn failure<'py>(&self, py: Python<'py>) -> PyResult<Option<(&'static str, Bound<'py, PyAny>)>> {
+        guard::shielded(|| {
+            Ok(Some(match self.ours()?.failure() {
+                None => return Ok(None),
+                Some(Failure::Hopeless(process, signal)) => {
+                    ("hopeless", (process, signal).into_pyobject(py)?.into_any())
+                }
+                Some(Failure::Initializer(body)) => ("initializer", PyBytes::new(py, &body).into_any()),
+                Some(Failure::Object(handle)) => ("object", self.objects.look(py, handle)?),
+                Some(Failure::CannotStart(why)) => ("start", why.into_pyobject(py)?.into_any()),
+            }))
+        })
+    }
+
+    /// Interrupts what runs of this job, or this item of it; says how many workers run it.
+    fn interrupt(&self, job: JobId, item: Option<u64>) -> PyResult<usize> {
+        guard::shielded(|| Ok(self.ours()?.interrupt(job, item)))
+    }
+
+    /// The same as `wait_over` for the moment when nobody runs an item of the job.
+    fn wait_at_rest(
+        &self,
+        py: Python<'_>,
+        job: JobId,
+        item: Option<u64>,
+        timeout: Option<f64>,
+    ) -> PyResult<u8> {
+        self.wait(py, timeout, |pool, deadline| pool.wait_at_rest(job, item, deadline, check_signals))
+    }
+
+    /// Ends workers that run something of this job, or this item of it.
+    fn kill_runners(&self, job: JobId, item: Option<u64>) -> PyResult<()> {
+        guard::shielded(|| {
+            self.ours()?.kill_runners(job, item);
+            Ok(())
+        })
+    }
+
+    /// Nobody wants the results of the job, which shall be done all the same.
+    fn abandon(&self, job: JobId) -> PyResult<()> {
+        guard::shielded(|| {
+            if self.pool.is_ours() {
+                self.pool.abandon(job);
+            }
+            Ok(())
+        })
+    }
+
+    /// The desk of a worker that is a thread of this process.
+    fn desk(&self, worker: usize) -> PyResult<PoolDesk> {
+        guard::shielded(|| {
+            let pool = self.ours()?;
+            Ok(PoolDesk::new(Arc::clone(pool.memory()), worker, Some(Arc::clone(&self.objects))))
+        })
+    }
+
+    /// A worker thread has left.
+    fn left(&self, worker: usize) -> PyResult<()> {
+        guard::shielded(|| {
+            self.pool.left(worker);
+            Ok(())
+        })
+    }
+}
+
+impl PoolCore {
+    fn ours(&self) -> PyResult<&Arc<Pool>> {
+        if self.pool.is_ours() {
+            return Ok(&self.pool);
+        }
+        Err(StoppedError::new_err("this pool belongs to the parent process; make a new one here"))
+    }
+
+    fn wait(
+        &self,
+        py: Python<'_>,
+        timeout: Option<f64>,
+        body: impl FnOnce(&Pool, Instant) -> PyResult<Waiting> + Send,
+    ) -> PyResult<u8> {
+        guard::shielded(|| {
+            let pool = self.ours()?;
+            let end = |seconds| linux::now() + (Instant::from_seconds(seconds) - Instant::ZERO);
+            let deadline = timeout.map_or(Instant::NEVER, end);
+            Ok(match py.detach(|| body(pool, deadline))? {
+                Waiting::Over => 0,
+                Waiting::TimedOut => 1,
+                Waiting::Stopped => 2,
+                Waiting::Failed(_) => 3,
+            })
+        })
+    }
+
+    fn first_failure<'py>(&self, py: Python<'py>, runs: &[Run]) -> PyResult<Option<Bound<'py, PyAny>>> {
+        for run in runs {
+            let mut bytes = &run.bytes[..];
+            for index in run.first..run.first + run.count {
+                let Some((header, body, rest)) = split(bytes) else { break };
+                if header.kind.is_failure() {
+                    return Ok(Some(self.explain(py, header.kind, index, body)?));
+                }
+                bytes = rest;
+            }
+        }
+        Ok(None)
+    }
+
+    fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        run: &Run,
+        mut each: impl FnMut(Bound<'py, PyAny>, bool) -> PyResult<()>,
+    ) -> PyResult<()> {
+        let loads = self.host.bind(py).getattr("loads")?;
+        let mut bytes = &run.bytes[..];
+        for index in run.first..run.first + run.count {
+            let Some((header, body, rest)) = split(bytes) else {
+                return Err(super::errors::internal("a result is not a message"));
+            };
+            if header.kind.is_failure() {
+                each(self.explain(py, header.kind, index, body)?, true)?;
+            } else {
+                match codec::decode(py, header.kind, body, Some(&loads), Some(&self.objects)) {
+                    Ok(value) => each(value, false)?,
+                    Err(error) => {
+                        let failure =
+                            self.host.bind(py).call_method1("cannot_load", (index, error.value(py)))?;
+                        each(failure, true)?;
+                    }
+                }
+            }
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    fn explain<'py>(
+        &self,
+        py: Python<'py>,
+        kind: Kind,
+        index: u64,
+        body: &[u8],
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let host = self.host.bind(py);
+        let number = |at: usize| {
+            body.get(at..at + 4).map_or(0, |four| i32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+        };
+        match kind {
+            Kind::ObjectError => codec::decode(py, Kind::Object, body, None, Some(&self.objects)),
+            Kind::Died => host.call_method1("died", (index, number(0), number(4))),
+            Kind::TimedOut => host.call_method1("timed_out", (index, number(0))),
+            _ => host.call_method1("failed", (index, PyBytes::new(py, body))),
+        }
+    }
+}
+
+fn check_signals() -> PyResult<()> {
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method itself has one lifetime, not any"
+    )]
+    Python::attach(|py| py.check_signals())
+}

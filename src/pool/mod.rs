@@ -1,0 +1,32 @@
+//! Processes, shared memory, scheduling: work for many workers, whatever becomes of them.
+//!
+//! ```text
+//!  user's threads ──offer, wait──▶ ┌────────────────────────────┐      ring, 256 KiB       ┌────────┐
+//!                                  │ driver: one lock           │ ───── tasks ───────────▶ │ worker │
+//!  dispatcher ──────pump─────────▶ │  scheduler (pure)          │ ◀──── results ────────── │        │
+//!  supervisor ──deaths, starts───▶ │  store · functions · lanes │      words: claim,       └────────┘
+//!                                  └────────────────────────────┘      tails, wake, bell        ⋮
+//! ```
+//!
+//! - [`scheduler`]: who does what and when; handed the time, does nothing itself.
+//! - [`message`], [`ring`], `channel`: bytes in shared memory, and who may touch which.
+//! - [`store`], [`functions`]: what is kept of a job; what tasks call.
+//! - `outgoing`, `driver`, `supervisor`: the scheduler on real rings, threads and processes.
+//! - `linux`: what is asked of the operating system. All conditional code is there.
+
+pub mod functions;
+pub mod message;
+pub mod ring;
+pub mod scheduler;
+pub mod store;
+
+#[cfg(all(feature = "pool", target_os = "linux"))]
+pub mod channel;
+#[cfg(all(feature = "pool", target_os = "linux"))]
+pub mod driver;
+#[cfg(all(feature = "pool", target_os = "linux"))]
+pub mod linux;
+#[cfg(all(feature = "pool", target_os = "linux"))]
+mod outgoing;
+#[cfg(all(feature = "pool", target_os = "linux"))]
+mod supervisor;

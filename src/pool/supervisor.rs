@@ -1,0 +1,144 @@
+//! Sees workers end, buries them, starts others; ends them all when the pool shall stop.
+
+use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::driver::{Failure, Pool, State};
+use super::linux;
+use crate::time::Instant;
+
+/// How long a worker may take to leave after SIGTERM.
+const GRACE: Duration = Duration::from_secs(1);
+
+impl Pool {
+    /// Starts the workers that are missing.
+    pub fn populate(&self) -> Result<(), String> {
+        while let Some(worker) = self.claim_absent() {
+            match self.host.start(worker) {
+                Ok(id) => self.welcome(worker, id),
+                Err(why) => {
+                    self.mourn(worker, why.clone());
+                    return Err(why);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the pool's two threads.
+    pub fn watch(self: &Arc<Self>) -> std::io::Result<()> {
+        let (supervisor, dispatcher) = (Arc::clone(self), Arc::clone(self));
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let thread = || std::thread::Builder::new().name("coterie-pool".into());
+        threads.push(thread().spawn(move || supervisor.guarded(Self::supervise))?);
+        threads.push(thread().spawn(move || dispatcher.guarded(Self::dispatch))?);
+        Ok(())
+    }
+
+    /// Waits until the pool's two threads have ended, after it has stopped; none of them waits for itself.
+    pub fn join_threads(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let own = std::thread::current().id();
+        for thread in threads.into_iter().filter(|thread| thread.thread().id() != own) {
+            // A panic was told by `guarded`.
+            let _ = thread.join();
+        }
+    }
+
+    /// A thread of the pool that panics leaves a pool that does not work, and says so: nobody waits for ever.
+    fn guarded(&self, life: fn(&Self)) {
+        if catch_unwind(AssertUnwindSafe(|| life(self))).is_err() {
+            self.fail(Failure::CannotStart("one of its threads panicked; please report it".to_owned()));
+        }
+    }
+
+    fn supervise(&self) {
+        linux::block_signals();
+        loop {
+            let (workers, deadline) = self.look_around();
+            let files: Vec<i32> =
+                [self.bell.descriptor()].into_iter().chain(workers.iter().map(|&(_, file)| file)).collect();
+            let ended = linux::readable(&files, deadline);
+            self.bell.hush();
+            let ended = workers.iter().zip(&ended[1..]).filter(|(_, ended)| **ended);
+            let mut gone: Vec<usize> = ended.map(|(&(worker, _), _)| worker).collect();
+            gone.extend(self.threads_that_left());
+            gone.sort_unstable();
+            gone.dedup();
+            for worker in gone {
+                self.bury(worker);
+            }
+            // What keeps a worker from starting is remembered as the pool's failure.
+            let _ = self.populate();
+            if self.finish() {
+                return;
+            }
+        }
+    }
+
+    /// Living workers with their descriptors, and when to look again though nothing happens.
+    fn look_around(&self) -> (Vec<(usize, i32)>, Instant) {
+        let core = self.lock();
+        let files = core.processes.iter().enumerate().filter_map(|(worker, process)| {
+            let file = process.as_ref()?.file.as_ref()?;
+            Some((worker, file.as_raw_fd()))
+        });
+        (files.collect(), core.terminated_at.map_or(Instant::NEVER, |at| at + GRACE))
+    }
+
+    fn threads_that_left(&self) -> Vec<usize> {
+        let core = self.lock();
+        let left = |worker: &usize| core.processes[*worker].as_ref().is_some_and(|process| process.ended);
+        (0..core.processes.len()).filter(left).collect()
+    }
+
+    fn bury(&self, worker: usize) {
+        let status = self.host.reap(worker);
+        let mut core = self.lock();
+        core.bury(worker, status, linux::now());
+        self.pump(&mut core);
+        drop(core);
+        self.tell_everybody();
+    }
+
+    /// Does what the pool's state asks for; says whether all is over.
+    fn finish(&self) -> bool {
+        let mut core = self.lock();
+        let now = linux::now();
+        match core.state {
+            State::Running => return false,
+            State::Closing if !core.is_idle() => return false,
+            State::Closing | State::Stopped => {}
+            State::Terminating => {
+                let signal = match core.terminated_at {
+                    None => Some(libc::SIGTERM),
+                    Some(at) if now >= at + GRACE => Some(libc::SIGKILL),
+                    Some(_) => None,
+                };
+                if let Some(signal) = signal {
+                    core.terminated_at = Some(now);
+                    for process in core.processes.iter().flatten() {
+                        if let Some(file) = &process.file {
+                            linux::signal(file, signal);
+                        }
+                    }
+                }
+            }
+        }
+        // Threads cannot be ended: those that still run something leave when they have done it.
+        let abandons = core.state == State::Terminating;
+        let is_over = core
+            .processes
+            .iter()
+            .flatten()
+            .all(|process| abandons && process.file.is_none() && process.id == 0);
+        if is_over {
+            core.state = State::Stopped;
+            drop(core);
+            self.tell_everybody();
+        }
+        is_over
+    }
+}
