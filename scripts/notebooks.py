@@ -1,11 +1,12 @@
 """Run the notebooks and compare what they say with what is committed; with --write, keep it.
 
-Text must be equal to the letter. Pictures must be where they were: their bytes depend on the version of the library
-that drew them.
+Text must be equal to the letter, and so must what we draw ourselves: SVG, and HTML around it. Other pictures must be
+where they were: their bytes depend on the version of the library that drew them.
 """
 
 import argparse
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,16 @@ def spoken(output: Any) -> Any:
         return output.name, output.text
     if output.output_type == "error":
         return output.ename, output.evalue
+    drawn = {
+        kind: digest(output.data[kind]) for kind in ("image/svg+xml", "text/html") if kind in output.data
+    }
     pictures = sorted(kind for kind in output.data if kind.startswith("image/"))
-    return pictures or output.data.get("text/plain")
+    return drawn or pictures or output.data.get("text/plain")
+
+
+def digest(text: str) -> str:
+    """A long text in few letters, so that a difference can be told."""
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 def differences(before: list[list[Any]], after: list[list[Any]]) -> list[str]:

@@ -1085,7 +1085,9 @@ class Trace(Sequence[Row]):
             and start <= columns["at"][place] < end
             and text in columns["text"][place]
         ]
-        return self._of({name: [values[place] for place in kept] for name, values in columns.items()})
+        violation = self._violation if self._violation is not None and self._violation[1] < end else None
+        table = {name: [values[place] for place in kept] for name, values in columns.items()}
+        return Trace(table, before=self._before, violation=violation)
 
     def plot(
         self,
@@ -1128,7 +1130,7 @@ class Trace(Sequence[Row]):
         >>> world = sim.World(raft.Node, members=3, seed=7, record=True)
         >>> world.run(seconds=1)
         >>> world.trace.filter(end=0.2).plot(events=20)
-        <Diagram of 3 processes, 0 s to 0.196 s: 20 of 33 events>
+        <Diagram of 3 processes, 7.651e-06 s to 0.153314 s: 20 of 53 events>
         """
         return Diagram(
             self, start=start, end=end, nodes=nodes, events=events, width=width, scale=scale, step=step
@@ -1141,9 +1143,6 @@ class Trace(Sequence[Row]):
         Of each process its last start or crash and the part that it plays, and the faults in force.
         """
         return Trace(self._before)
-
-    def _of(self, columns: Mapping[str, list[Any]]) -> Trace:
-        return Trace(columns, before=self._before, violation=self._violation)
 
     def _repr_html_(self) -> str:
         return self.plot(events=120)._repr_html_()
@@ -1166,14 +1165,17 @@ class Trace(Sequence[Row]):
     def __getitem__(self, place: Any) -> Any:
         if isinstance(place, slice):
             first, _, step = place.indices(len(self))
-            part = self._of({name: values[place] for name, values in self._columns.items()})
+            table = {name: values[place] for name, values in self._columns.items()}
+            # What was violated, was violated at the end.
+            is_end = len(self) - 1 in range(len(self))[place]
+            part = Trace(table, before=self._before, violation=self._violation if is_end else None)
             # What the rows before it told is still so.
             verbs = self._columns["verb"][:first] if step > 0 else []
             lasting = [number for number, verb in enumerate(verbs) if verb in _LASTING]
             for name, values in self._columns.items():
                 part._before[name].extend(values[number] for number in lasting)
             return part
-        return Row(*(values[place] for values in self._columns.values()))
+        return Row(*[values[place] for values in self._columns.values()])
 
     def __iter__(self) -> Iterator[Row]:
         return (Row(*values) for values in self._rows())
@@ -1442,12 +1444,14 @@ class World(_coterie.SimWorld):
             detail = "does not hold"
         except Exception as error:  # noqa: BLE001 - what it raises is why it does not hold
             cause, detail = error, f"{type(error).__name__}: {error}"
+        trace = self.trace
+        trace._violation = (self.steps, self.now, 0, f"{invariant.name}: {detail}")
         self._violated = InvariantViolated(
             f"seed {self.seed}, step {self.steps}, {self.now:.6f} s: {invariant.name}: {detail}",
             seed=self.seed,
             step=self.steps,
             invariant=invariant.name,
-            trace=self.trace,
+            trace=trace,
         )
         raise self._violated from cause
 
@@ -1749,6 +1753,8 @@ class World(_coterie.SimWorld):
     def trace(self) -> Trace:
         """The last things that happened; all, in a world that records."""
         trace: Trace = self._trace
+        if self._violated is not None and trace._violation is None:
+            trace._violation = self._violated.trace._violation
         return trace
 
     def plot(
@@ -1768,7 +1774,8 @@ class World(_coterie.SimWorld):
         Parameters
         ----------
         start, end : float, optional
-            From when and until when, in seconds of the world's time; everything that is kept, if not said.
+            From when and until when, in seconds of the world's time; from the first row that is kept until now, if not
+            said.
         nodes : iterable of int, optional
             Which processes, in this order; all, if not said. Messages to and from others are not drawn.
         events : int, default 200
@@ -1792,8 +1799,9 @@ class World(_coterie.SimWorld):
         >>> world.run_until(lambda world: world.leader, seconds=5)
         True
         >>> world.plot()
-        <Diagram of 3 processes, 0 s to 0.179 s: 27 of 27 events>
+        <Diagram of 3 processes, 7.651e-06 s to 0.01 s: 37 of 37 events>
         """
+        end = self.now if end is None else end
         return self.trace.plot(start, end, nodes=nodes, events=events, width=width, scale=scale)
 
     def _repr_html_(self) -> str:
@@ -1807,7 +1815,7 @@ class World(_coterie.SimWorld):
         # Enough rows for a compact picture: who records keeps some eight rows for each event.
         count = _COMPACT * (8 if "send" in trace._columns["verb"] else 1)
         last: Trace = trace[-count:]
-        return last.plot(events=_COMPACT)
+        return last.plot(end=self.now, events=_COMPACT)
 
     def _known(self, node: SupportsIndex) -> int:
         number = node.__index__()

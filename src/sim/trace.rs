@@ -362,7 +362,7 @@ impl Trace {
             }
             // A life begins without a part, and ends with it.
             Verb::Start | Verb::Crash => {
-                self.before.retain(|other| other.node.is_none() || other.node != row.node)
+                self.before.retain(|other| other.node.is_none() || other.node != row.node);
             }
             Verb::Become => self.before.retain(|other| other.verb != Verb::Become || other.node != row.node),
             _ => {}

@@ -60,6 +60,17 @@ assert_type(sim.Faults.swarm().draw(7, members=5), sim.Faults)
 assert_type(sim.Clients(operations={"put"}), sim.Clients)
 assert_type(answers.Committed(raft.Position(1, 2)).last.index, int)
 
+diagram = world.plot(0.5, nodes=[3, 1], events=20)
+assert_type(diagram, sim.Diagram)
+assert_type(diagram.svg, str)
+assert_type(diagram.text(width=80, ascii=True), str)
+assert_type(diagram.save("picture.svg"), Path)
+assert_type((diagram.drawn, diagram.left_out), tuple[int, int])
+assert_type(world.trace.plot(step=3, scale="time"), sim.Diagram)
+assert_type(world.trace.before, sim.Trace)
+for row in world.trace:
+    assert_type((row.sent, row.role, row.term), tuple[float | None, str | None, int | None])
+
 world.invariant("somebody is up", lambda world: any(world.nodes.values()), every=0.5)
 shrunk = world.shrink(timeout=1.0)
 assert_type(shrunk, sim.Shrunk)
@@ -86,4 +97,5 @@ except coterie.InvariantViolated as failure:
 assert_type(textbook.Raft(["a", "b"]).current_term, int)
 
 raft.Node(1, election_timeuot=1.0)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+world.plot(scale="log")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 sim.World(lambda id: "no", members=3)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]

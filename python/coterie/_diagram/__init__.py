@@ -63,7 +63,22 @@ class Diagram:
     >>> diagram = world.plot(events=8)
     >>> diagram.svg[:4]
     '<svg'
-    >>> print(diagram.text(width=60, ascii=True))
+    >>> print(diagram.text(width=64, ascii=True))
+         seconds        n1            n2            n3
+        0.002319         |             |             | PreCandida...
+        0.002449         |<-----RequestPreVote-------|
+        0.002482         |             |<RequestPreV-|
+        0.002598         |--------PreVote yes------->|
+        0.002598         |             |             | Candidate 1
+        0.002614         |             |-PreVote yes>|
+        0.002974         |<-------RequestVote--------|
+        0.002974         | Follower 1  |             |
+        0.003022         |             |<RequestVote-|
+        0.003022         |             | Follower 1  |
+        0.003171         |---------Vote yes--------->#
+        0.003171         |             |             # Leader 1
+        0.003450         |             |             # @ Stored
+             ...  55 more, not shown
     """
 
     __module__ = "coterie.sim"
@@ -88,16 +103,19 @@ class Diagram:
             raise ConfigError(f"width is {width!r}; it must be an int from 200 to 100,000")
         if scale not in ("events", "time"):
             raise ConfigError(f'scale is {scale!r}; it must be "events" or "time"')
-        told = story.read(trace.before, trace)
+        told = story.read(trace)
         shown = told.nodes if nodes is None else list(dict.fromkeys(node.__index__() for node in nodes))
         for node in shown:
             if node not in told.nodes:
                 raise UnknownNodeError(f"there is no process {node} in this trace", node=node)
         start = told.start if start is None else float(start)
-        end = told.end if end is None else float(end)
+        mark = trace._violation  # noqa: SLF001 - users need not see in which form it is kept
+        if end is None:
+            # What is looked at now and then may be seen to be wrong after the last row.
+            end = told.end if mark is None else max(told.end, mark[1])
+        end = float(end)
         if not start <= end:
             raise ConfigError(f"start is {start!r} and end is {end!r}; nothing is between them")
-        mark = trace._violation  # noqa: SLF001 - users need not see in which form it is kept
         if step is not None:
             row = next((row for row in trace if row.step >= step), None)
             mark = None if row is None else (step, row.at, row.node or 0, f"step {step}")

@@ -74,6 +74,9 @@ class Axis:
                 self.time(left + distance), self.time(right - distance), self.time((left + right) / 2)
             )
             place = self.place(tick)
+            # Where a nanosecond is wider than two labels, none is between them.
+            if not left + distance - 1 <= place <= right - distance + 1:
+                continue
             found.append(tick)
             spaces += [(left, place), (place, right)]
         return sorted(found)

@@ -413,7 +413,7 @@ class Drawing:
         kinds = Counter(kind_of(item) for item in left_out).most_common(5)
         listed = ", ".join(f"{count} {kind}" for kind, count in kinds)
         others = len(left_out) - sum(count for _, count in kinds)
-        listed += f", {others} others" if others else ""
+        listed += f", {others} other{'' if others == 1 else 's'}" if others else ""
         words = f"… {len(left_out)} more" + (f": {listed}" if listed else "")
         yield text(LEFT + 8, base + 12, short(words, int(self.width / 6)), "q left-out")
         self.below = 64.0
@@ -437,8 +437,9 @@ class Drawing:
 
     def put(self, x: float, y: float, words: str, kind: str) -> str:
         """A label, when nothing is written there yet."""
+        x = min(x, self.width - 4 - measure(words, 10))
         box = (x - 2, y - 8, x + measure(words, 10) + 2, y + 1.5)
-        if box[0] < LEFT - 6 or box[2] > self.width or any(overlap(box, other) for other in self.boxes):
+        if box[0] < LEFT - 6 or any(overlap(box, other) for other in self.boxes):
             return ""
         self.boxes.append(box)
         return text(x, y, words, kind)

@@ -13,7 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from coterie.sim import Row
+    from coterie.sim import Row, Trace
 
 
 @dataclass(slots=True)
@@ -122,20 +122,25 @@ class Story:
 #: What is a mark where it happens; a role is told by the line.
 MARKS = frozenset({"request", "answer", "notify", "expire"})
 ROLE = re.compile(r"Role\b")
+#: What no picture shows.
+UNTOLD = frozenset({"synced", "persist", "checkpoint", "set", "cancel", "link"})
 
 
-def read(before: Iterable[Row], rows: Iterable[Row]) -> Story:
+def read(trace: Trace) -> Story:
     """Read the rows, after those that came before and tell what was still so."""
-    before, rows = list(before), list(rows)
+    before, columns = trace.before, trace.columns()
     # Who is down for good is known by its crash alone, so that all rows tell how many there are.
-    ends = {end for row in (*before, *rows) for end in (row.node, row.peer) if end is not None}
+    others = before.columns()
+    ends = {end for table in (columns, others) for name in ("node", "peer") for end in table[name]} - {None}
     reader = Reader(list(range(1, max(ends, default=0) + 1)))
-    if rows:
-        reader.story.start, reader.story.end = rows[0].at, rows[-1].at
+    if len(trace):
+        reader.story.start, reader.story.end = columns["at"][0], columns["at"][-1]
     for row in before:
         reader.state(row)
-    for row in rows:
-        reader.row(row)
+    # Most rows of a recording are of no picture, and a row takes longer to make than to look at its verb.
+    for place, verb in enumerate(columns["verb"]):
+        if verb not in UNTOLD:
+            reader.row(trace[place], place)
     return reader.finish()
 
 
@@ -155,9 +160,9 @@ class Reader:
         self.sent: defaultdict[tuple[int, int, str], deque[tuple[float, bool, int]]] = defaultdict(deque)
         self.arrived: set[tuple[int, int, float, str]] = set()
 
-    def row(self, row: Row) -> None:
-        """Take one."""
-        self.place += 1
+    def row(self, row: Row, place: int) -> None:
+        """Take the one at this place."""
+        self.place = place
         verb = row.verb
         if verb == "receive":
             self.receive(row)
@@ -383,14 +388,21 @@ def listed(nodes: Iterable[int]) -> str:
 
 def name_of(words: str) -> str:
     """What a message is called for short: ``Vote`` of ``Vote term=2 granted``."""
-    words = re.sub(r"^(damaged|nobody there): ", "", words)
-    if inner := re.match(r"(?:Raft\()?([A-Za-z_]\w*)", words):
-        return inner[1]
+    words = re.sub(r"^(damaged|nobody there): ", "", words[:200])
     if quoted := re.match(r"b?(['\"])(.*?)\1", words):
         return short(quoted[2], 14)
+    if inner := re.match(r"(?:Raft\()?([A-Za-z_]\w*)", words):
+        return short(inner[1], 20) + answered(words)
     if in_tuple := re.match(r"[(\[{](['\"])(.*?)\1", words):
         return short(in_tuple[2], 14)
     return short(words, 14)
+
+
+def answered(words: str) -> str:
+    """What a vote says: the one thing that its name alone leaves open."""
+    if said := re.search(r"granted[:=] ?(true|false)|\b(granted|refused)$", words, flags=re.IGNORECASE):
+        return " yes" if said[0].lower().endswith(("true", "granted")) else " no"
+    return ""
 
 
 def short(words: str, most: int) -> str:
@@ -399,9 +411,13 @@ def short(words: str, most: int) -> str:
 
 def shape_of(item: Message | Mark) -> str:
     """What makes it like others: its words without numbers, so that beats are all alike."""
+    words = item.words[:120].translate(DIGITS)
     if isinstance(item, Mark):
-        return f"{item.kind} {re.sub(r'[0-9]+', '', item.words)[:80] or item.fingerprint}"
-    return f"{item.fate} {re.sub(r'[0-9]+', '', item.words)[:80]}"
+        return f"{item.kind} {words or item.fingerprint}"
+    return f"{item.fate} {words}"
+
+
+DIGITS = str.maketrans("", "", "0123456789")
 
 
 def ordered(story: Story) -> Iterator[Message | Mark]:

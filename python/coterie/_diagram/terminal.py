@@ -28,7 +28,7 @@ COLUMN_MIN, COLUMN_MAX = 8, 24
 
 def write(choice: Choice, width: int, *, in_ascii: bool) -> str:
     """Write it."""
-    column = (width - TIME - 4) // max(len(choice.nodes), 1)
+    column = (width - TIME - 6) // max(len(choice.nodes), 1)
     form: Words = Words(choice, width, in_ascii=in_ascii)
     if choice.nodes and column >= COLUMN_MIN:
         form = Lanes(choice, min(column, COLUMN_MAX), width, in_ascii=in_ascii)
@@ -200,7 +200,7 @@ class Lanes(Words):
         """Words to the right of a line, as far as the next one; of the last, as far as the width."""
         first = self.place[node] + 2
         others = [place for place in self.place.values() if place > first]
-        room = (min(others) if others else self.width) - first - 1
+        room = min(others) - first - 1 if others else self.width - first
         words = self.cut(self.plain(words), room)
         row[first : first + len(words)] = words
 

@@ -130,9 +130,12 @@ where
             return;
         };
         let (from, sent) = (node as u32, self.now);
-        let words = (route.damage.is_some() && self.trace.is_recording())
-            .then(|| format!("damaged: {message:?}"))
-            .unwrap_or_default();
+        // What it was is not known any more once it is damaged.
+        let words = if route.damage.is_some() && self.trace.is_recording() {
+            format!("damaged: {message:?}")
+        } else {
+            String::new()
+        };
         let mut parcel = M::pack(message);
         if let Some(after) = route.again {
             self.statistics.duplicated += 1;
