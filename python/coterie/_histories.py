@@ -122,7 +122,7 @@ def _encoded(value: Any) -> dict[str, Any]:
     raise TypeError(f"{type(value).__name__} is none of None, bool, int, float, str, bytes, list, dict, set")
 
 
-def from_json(text: str) -> list[Mapping[str, Any]]:
+def from_json(text: str) -> Sequence[Mapping[str, Any]]:
     records = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
@@ -152,7 +152,7 @@ _LINE = re.compile(r"^(?:INFO\s+jepsen\.util\s+-\s+)?(\S+)\s+:(invoke|ok|fail|in
 _TOKEN = re.compile(r'[\[\](){}]|"(?:[^"\\]|\\.)*"|[^\s,\[\](){}]+')
 
 
-def from_jepsen(text: str) -> list[Mapping[str, Any]]:
+def from_jepsen(text: str) -> Sequence[Mapping[str, Any]]:
     """Operations of a log, whose times are the numbers of its lines."""
     records: list[dict[str, Any]] = []
     pending: dict[Any, dict[str, Any]] = {}

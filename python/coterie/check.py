@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from types import TracebackType
 from typing import (
@@ -31,6 +32,7 @@ from typing import (
     Self,
     SupportsIndex,
     TypeAlias,
+    cast,
     final,
     overload,
     runtime_checkable,
@@ -175,9 +177,10 @@ class History(Sequence[Operation]):
     """
 
     def __init__(self, operations: Iterable[Any] | Mapping[str, Sequence[Any]] | Any) -> None:
+        self._columns: _histories.Columns
+        self._table: _coterie.CheckHistory
         if isinstance(operations, History):
-            self._columns: _histories.Columns = operations._columns
-            self._table = operations._table
+            self._columns, self._table = operations._columns, operations._table
             return
         is_table = isinstance(operations, Mapping) or hasattr(operations, "columns")
         if isinstance(operations, str) or not (is_table or isinstance(operations, Iterable)):
@@ -743,7 +746,7 @@ class Verdict:
             kind, settings, _ = self._chosen
             found = self._history._table._conflict(self._part, kind, settings, *self._limits)
             records, roles, smallest = found
-            self._found = list(records), list(roles), smallest
+            self._found = list(records), cast("list[Role]", list(roles)), smallest
         return self._found
 
     def raise_for_violation(self) -> Self:
@@ -808,7 +811,7 @@ class Verdict:
         return _timeline.bars(operations, self.roles, pairs)
 
     def _repr_html_(self) -> str:
-        words = _timeline.escape(str(self))
+        words = escape(str(self))
         return f"<div><pre>{words}</pre>{self.to_svg() if self.is_violation else ''}</div>"
 
 
@@ -938,7 +941,7 @@ def linearizable(
     'violation'
     >>> print(verdict.timeline())
     c1  ├─ 'x': put 1 ──────┤  ├─ 'x': get → 2 ──┤  ├─ ✗ 'x': get → 1 ──┤
-    c2               ├┄ ? 'x': put 2 → ? ┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄
+    c2               ├┄ ? 'x': put 2 → ? ┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄┄
     """
     chosen = _choose(model)
     if not isinstance(history, History):

@@ -611,7 +611,7 @@ def test_a_judgement_ends_in_time() -> None:
 
 
 def test_a_judgement_ends_within_its_memory() -> None:
-    verdict = linearizable(hard(), "key-value", memory_limit=16 << 20)
+    verdict = linearizable(hard(), "key-value", memory_limit=4 << 20)
     assert verdict.is_unknown
     assert "memory" in verdict.reason
 
