@@ -16,6 +16,7 @@ use super::errors::{ConfigError, StoppedError};
 use super::guard;
 use crate::pool::channel::Memory;
 use crate::pool::driver::{Failure, Host, Pool, State, Waiting};
+use crate::pool::gate;
 use crate::pool::linux;
 use crate::pool::message::{Kind, split};
 use crate::pool::scheduler::{JobId, Settings};
@@ -49,6 +50,7 @@ struct PyHost {
 
 impl Host for PyHost {
     fn start(&self, worker: usize) -> Result<i32, String> {
+        let _inside = gate::enter();
         Python::attach(|py| {
             let started = self.host.bind(py).call_method1("start", (worker,)).and_then(|id| id.extract());
             started.map_err(|error| {
@@ -60,6 +62,7 @@ impl Host for PyHost {
     }
 
     fn reap(&self, worker: usize) -> Option<i32> {
+        let _inside = gate::enter();
         Python::attach(|py| {
             let status =
                 self.host.bind(py).call_method1("reap", (worker,)).and_then(|status| status.extract());
@@ -71,6 +74,7 @@ impl Host for PyHost {
     }
 
     fn deliver(&self, finished: Vec<(JobId, u64)>) {
+        let _inside = gate::enter();
         Python::attach(|py| {
             if let Err(error) = self.host.bind(py).call_method1("deliver", (finished,)) {
                 error.write_unraisable(py, None);
@@ -154,7 +158,9 @@ impl PoolCore {
     /// One user of a function less.
     fn release(&self, function: u32) -> PyResult<()> {
         guard::shielded(|| {
-            self.ours()?.release(function);
+            if self.pool.is_ours() {
+                self.pool.release(function);
+            }
             Ok(())
         })
     }
@@ -481,6 +487,29 @@ impl PoolCore {
             Ok(())
         })
     }
+}
+
+/// Keeps the threads of all pools out of Python, so that this one may fork; false when they do not leave in time.
+/// `pool_resume` must follow, in the child too, and does nothing when this was in vain.
+#[pyfunction]
+pub(super) fn pool_hold(py: Python<'_>, timeout: f64) -> PyResult<bool> {
+    guard::shielded(|| {
+        let deadline = linux::now() + (Instant::from_seconds(timeout) - Instant::ZERO);
+        Ok(py.detach(|| gate::hold(deadline)))
+    })
+}
+
+/// Lets them go on. In a `child` there are none.
+#[pyfunction]
+#[pyo3(signature = (child = false))]
+pub(super) fn pool_resume(child: bool) -> PyResult<()> {
+    guard::shielded(|| {
+        if child {
+            gate::renew();
+        }
+        gate::release();
+        Ok(())
+    })
 }
 
 impl PoolCore {

@@ -608,7 +608,7 @@ impl Pool {
         linux::wake(bell, DISPATCHER);
     }
 
-    /// Marks a missing worker as being started, and prepares its channel; says which.
+    /// Marks a missing worker as being started; says which.
     pub(super) fn claim_absent(&self) -> Option<usize> {
         let mut core = self.lock();
         let wanted = core.failure.is_none()
@@ -622,8 +622,6 @@ impl Pool {
         }
         let core = &mut *core;
         let worker = core.scheduler.absent().find(|&worker| core.processes[worker].is_none())?;
-        core.lanes[worker] = Lane::new(&self.memory, worker);
-        core.outgoing[worker] = Outgoing::default();
         core.processes[worker] = Some(Process { id: 0, file: None, ended: false });
         Some(worker)
     }
@@ -638,6 +636,12 @@ impl Pool {
         self.pump(&mut core);
         self.share_the_watch(&core, false);
         self.bell.ring();
+    }
+
+    /// Prepares the channel of a worker that has ended for the next one: it may be there before it is welcome.
+    pub(super) fn clear(&self, core: &mut Core, worker: usize) {
+        core.lanes[worker] = Lane::new(&self.memory, worker);
+        core.outgoing[worker] = Outgoing::default();
     }
 
     /// The worker could not be started.

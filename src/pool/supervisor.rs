@@ -98,6 +98,7 @@ impl Pool {
         let status = self.host.reap(worker);
         let mut core = self.lock();
         core.bury(worker, status, linux::now());
+        self.clear(&mut core, worker);
         self.pump(&mut core);
         drop(core);
         self.tell_everybody();

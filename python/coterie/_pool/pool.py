@@ -12,13 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sized
 from multiprocessing import util
 from multiprocessing.context import BaseContext
-from multiprocessing.pool import (  # type: ignore[attr-defined]
-    CLOSE,
-    INIT,
-    RUN,
-    TERMINATE,
-    RemoteTraceback,
-)
+from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
@@ -26,7 +20,7 @@ from coterie._coterie import PoolCore
 from coterie._pool import cpus
 from coterie._pool.functions import Dumper, Main, is_importable, loads
 from coterie._pool.results import WHOLE, AsyncResult, CallResult, IMapIterator, MapResult
-from coterie._pool.starters import ByContext, ForkedTemplate, FreshTemplate, Starter, Threads, has_one_thread
+from coterie._pool.starters import ByContext, ForkedTemplate, FreshTemplate, Starter, Threads, alone
 from coterie._pool.timeouts import TaskTimeoutError
 from coterie.exceptions import ConfigError, StoppedError, TaskError, WorkerDiedError
 
@@ -38,6 +32,8 @@ __all__ = ["Pool"]
 T = TypeVar("T")
 R = TypeVar("R")
 
+# As in `multiprocessing.pool`, which is imported only when there is a traceback to show: it costs as much as a fork.
+INIT, RUN, CLOSE, TERMINATE = "INIT", "RUN", "CLOSE", "TERMINATE"
 _ONE, _STAR, _CALL = 0, 1, 2
 _GATHERED, _SORTED, _ARRIVAL, _SINGLE = 0, 1, 2, 3
 _NOTHING: Mapping[str, Any] = {}
@@ -346,7 +342,7 @@ class Pool:
         with self._lock:
             place = self._functions.get((func, style))
             if place is None:
-                place = core.define(style, bytes(self._dumps(func)))
+                place = core.define(style, bytes(ForkingPickler.dumps(func)))
                 self._functions[func, style] = place
                 if len(self._functions) > _FUNCTIONS_MAX:
                     core.release(self._functions.popitem(last=False)[1])
@@ -558,6 +554,8 @@ def _rebuilt(told: bytes, what: str, index: int | None = None) -> BaseException:
         error = TaskError(
             f"{what} raised an exception that cannot be rebuilt here ({why!r}): {summary}", index=index
         )
+    from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]  # noqa: PLC0415 - see INIT
+
     error.__cause__ = RemoteTraceback(text)
     return error
 
@@ -594,8 +592,10 @@ def _starter(
         return ByContext(context, file, workers, initializer, initargs)
     process = context.Process
     names = f"{name}-{{}}" if name else f"{process.__name__.replace('Process', 'PoolWorker')}-{{}}"
-    kind = ForkedTemplate if method == "fork" or has_one_thread() else FreshTemplate
-    return kind(file, workers, initializer, initargs, names, process)
+    with alone() as is_alone:
+        if method == "fork" or is_alone:
+            return ForkedTemplate(file, workers, initializer, initargs, names, process)
+    return FreshTemplate(file, workers, initializer, initargs, names, process)
 
 
 def _end(core: PoolCore, starter: Starter, owner: int, threads: bool) -> None:

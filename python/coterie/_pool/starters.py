@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from multiprocessing import (
     process as processes,
@@ -29,7 +30,7 @@ from multiprocessing.context import BaseContext, set_spawning_popen
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
-from coterie._coterie import PoolDesk
+from coterie._coterie import PoolDesk, pool_hold, pool_resume
 from coterie._pool import template
 from coterie._pool.functions import ImportedMain, InheritedMain, Main, dump_by_value, loads
 from coterie._pool.template import REAP, REPLY, REQUEST, START, UNKNOWN, Plan
@@ -116,6 +117,8 @@ class _Template:
         self._members: dict[int, Member] = {}
         self._names = names
         self._pid = 0
+        # The first workers are started without being asked for: who they are stands in the channel, in this order.
+        self._numbers: deque[int] = deque()
 
     def _plan(
         self,
@@ -127,9 +130,11 @@ class _Template:
         sentinel: int,
     ) -> Plan:
         current: Any = processes.current_process()
+        counter: Any = processes._process_counter  # type: ignore[attr-defined]
+        self._numbers.extend(next(counter) for _ in range(workers))
         return Plan(
             file=file,
-            workers=workers,
+            numbers=tuple(self._numbers),
             sentinel=sentinel,
             process=process,
             identity=tuple(current._identity),
@@ -142,9 +147,12 @@ class _Template:
 
     def start(self, worker: int) -> int:
         with self._lock:
-            counter: Any = processes._process_counter  # type: ignore[attr-defined]
-            number = next(counter)
-            pid = self._ask(START, worker, number)
+            if self._numbers:
+                number, pid = self._numbers.popleft(), self._hear()
+            else:
+                counter: Any = processes._process_counter  # type: ignore[attr-defined]
+                number = next(counter)
+                pid = self._ask(START, worker, number)
             if pid < 0:
                 raise OSError(-pid, f"a worker could not be forked: {os.strerror(-pid)}")
             identity = (*processes.current_process()._identity, number)
@@ -162,9 +170,16 @@ class _Template:
             return None if status == UNKNOWN else status
 
     def _ask(self, verb: bytes, worker: int, number: int) -> int:
-        try:
+        while self._numbers:  # one could not be started: nobody wants the others
+            self._numbers.popleft()
+            self._hear()
+        with contextlib.suppress(OSError):
             self._channel.sendall(REQUEST.pack(verb, worker, number))
-            answer = self._channel.recv(REPLY.size)
+        return self._hear()
+
+    def _hear(self) -> int:
+        try:
+            answer = self._channel.recv(REPLY.size, socket.MSG_WAITALL)
         except OSError:
             answer = b""
         if len(answer) != REPLY.size:
@@ -208,11 +223,13 @@ class ForkedTemplate(_Template):
         plan = self._plan(file, workers, initializer, initargs, process, self._sentinel)
         util._flush_std_streams()  # type: ignore[attr-defined]
         with warnings.catch_warnings():
-            # Python 3.12 and later warn of threads; those that there are belong to other pools and run no Python.
-            warnings.simplefilter("ignore", DeprecationWarning)
+            if has_one_thread():
+                # Python 3.12 and later warn of threads; those that there are belong to pools and run no Python now.
+                warnings.simplefilter("ignore", DeprecationWarning)
             self._pid = os.fork()
         if self._pid == 0:
             try:
+                pool_resume()  # what `alone` holds
                 self.leave()
                 template.serve(self._theirs, plan)
             finally:
@@ -435,3 +452,25 @@ class _NoCodec:
 def has_one_thread() -> bool:
     """Whether this process can be forked safely: no other thread of Python's is there."""
     return len(sys._current_frames()) == 1
+
+
+# How long the threads of pools may take to leave Python (a callback of the user's may keep them there).
+_PATIENCE = 0.2
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[bool]:
+    """Keeps the threads of all pools out of Python meanwhile, if they leave in time; says whether no other is in it."""
+    held = pool_hold(_PATIENCE)
+    try:
+        yield held and has_one_thread()
+    finally:
+        pool_resume()
+
+
+# Whoever forks, we or the user's program: no thread of ours shall own a lock of Python's then, for the child's sake.
+os.register_at_fork(
+    before=lambda: pool_hold(_PATIENCE),
+    after_in_parent=pool_resume,
+    after_in_child=lambda: pool_resume(True),  # noqa: FBT003 - its only argument
+)

@@ -9,9 +9,8 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing import process as processes, spawn
-from typing import Any
+from typing import Any, NamedTuple
 
 from coterie._pool.worker import work
 
@@ -22,12 +21,12 @@ START, REAP = b"S", b"R"
 UNKNOWN = -(1 << 31)
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What all workers of a pool have in common."""
 
     file: int
-    workers: int
+    # The numbers of the workers that are started at once, one each.
+    numbers: tuple[int, ...]
     sentinel: int
     process: type[processes.BaseProcess]
     identity: tuple[int, ...]
@@ -43,6 +42,8 @@ def serve(channel: socket.socket, plan: Plan) -> None:
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for worker, number in enumerate(plan.numbers):
+        channel.sendall(REPLY.pack(_start(channel, plan, worker, number)))
     while True:
         request = channel.recv(REQUEST.size)
         if len(request) != REQUEST.size:
@@ -69,7 +70,7 @@ def _start(channel: socket.socket, plan: Plan, worker: int, number: int) -> int:
 
 
 def _process(plan: Plan, worker: int, number: int) -> Any:
-    arguments = (plan.file, plan.workers, worker, plan.sentinel, True, plan.initializer, plan.initargs)
+    arguments = (plan.file, len(plan.numbers), worker, plan.sentinel, True, plan.initializer, plan.initargs)
     process: Any = plan.process(target=work, args=arguments)
     process._identity = (*plan.identity, number)
     process._parent_pid = plan.parent_id

@@ -6,9 +6,7 @@ import os
 import pickle
 import signal
 import sys
-import traceback
 from collections.abc import Callable
-from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 from multiprocessing.reduction import ForkingPickler
 from types import FrameType
 from typing import Any
@@ -33,17 +31,19 @@ class Codec:
     @staticmethod
     def failure(error: BaseException) -> bytes:
         """An exception, with the text of its traceback in case it cannot be rebuilt."""
+        import traceback  # noqa: PLC0415 - what a worker may never need, no worker waits for
+
         lines = traceback.format_exception(type(error), error, error.__traceback__)
         text = '\n"""\n' + "".join(lines) + '"""'
         try:
             body = bytes(_dump_result(error))
         except Exception as why:  # noqa: BLE001 - whatever a user's __reduce__ raises
-            body = bytes(_dump_result(MaybeEncodingError(why, error)))
+            body = bytes(_dump_result(_unencodable(why, error)))
         return pickle.dumps((text, _summary(error), body))
 
     def encoding_failure(self, why: BaseException, result: object) -> bytes:
         """A result that cannot be pickled."""
-        return self.failure(MaybeEncodingError(why, result))
+        return self.failure(_unencodable(why, result))
 
 
 def _dump_result(result: object) -> Any:
@@ -58,7 +58,15 @@ def _dump_result(result: object) -> Any:
         raise
 
 
+def _unencodable(why: BaseException, thing: object) -> BaseException:
+    from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]  # noqa: PLC0415 - seldom needed
+
+    return MaybeEncodingError(why, thing)
+
+
 def _summary(error: BaseException) -> str:
+    import traceback  # noqa: PLC0415 - as above
+
     return "".join(traceback.format_exception_only(type(error), error)).strip()
 
 
