@@ -131,7 +131,7 @@ write-notebooks: set-up wheel ## run the notebooks and keep what they say
 
 .PHONY: test-mutants
 test-mutants: ## planted bugs: the judge must see each of them
-	$(CARGO) test --quiet --locked --features mutants --test rust mutants
+	$(CARGO) test --quiet --locked --features mutants,pool --lib --test rust -- mutants pool::
 
 ## By hand
 

@@ -98,7 +98,14 @@ impl PoolCore {
     ) -> PyResult<Self> {
         guard::shielded(|| {
             let task_timeout = task_timeout.map(|seconds| Instant::from_seconds(seconds) - Instant::ZERO);
-            let settings = Settings { workers, retries, task_timeout, tasks_max };
+            let settings = Settings {
+                workers,
+                retries,
+                task_timeout,
+                tasks_max,
+                #[cfg(feature = "mutants")]
+                mutant: planted(),
+            };
             let memory = if threads { Memory::private(workers) } else { Memory::shared(workers) };
             let memory = memory.map_err(|error| {
                 ConfigError::new_err(format!("no shared memory for {workers} workers: {error}"))
@@ -600,6 +607,13 @@ impl PoolCore {
             _ => host.call_method1("failed", (index, PyBytes::new(py, body))),
         }
     }
+}
+
+/// The bug that the environment asks for: only the soak of a build with planted bugs does.
+#[cfg(feature = "mutants")]
+fn planted() -> Option<crate::pool::scheduler::Mutant> {
+    let name = std::env::var("COTERIE_POOL_MUTANT").ok()?;
+    crate::pool::scheduler::Mutant::ALL.iter().copied().find(|mutant| format!("{mutant:?}") == name)
 }
 
 fn check_signals() -> PyResult<()> {

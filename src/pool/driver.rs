@@ -863,7 +863,13 @@ impl Core {
 
     /// A worker has ended: its last results count, and the item that it ran gets its due.
     pub(super) fn bury(&mut self, worker: usize, status: Option<i32>, now: Instant) {
-        self.attend(worker, now);
+        #[cfg(feature = "mutants")]
+        let reads = self.scheduler.mutant() != Some(super::scheduler::Mutant::Unread);
+        #[cfg(not(feature = "mutants"))]
+        let reads = true;
+        if reads {
+            self.attend(worker, now);
+        }
         let Some(process) = self.processes[worker].take() else { return };
         let is_useless = !self.lanes[worker].is_ready() && status.is_some_and(|status| status > 0);
         if is_useless && process.id != 0 {

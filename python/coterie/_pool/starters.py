@@ -23,7 +23,6 @@ from collections.abc import Callable, Iterator
 from multiprocessing import (
     process as processes,
     reduction,
-    spawn,
     util,
 )
 from multiprocessing.context import BaseContext, set_spawning_popen
@@ -250,6 +249,8 @@ class FreshTemplate(_Template):
         names: str,
         process: type[BaseProcess],
     ) -> None:
+        from multiprocessing import spawn  # noqa: PLC0415 - who forks does without
+
         super().__init__(names)
         self.main = Main()
         data, pipe = os.pipe()

@@ -9,7 +9,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
-from multiprocessing import process as processes, spawn
+from multiprocessing import process as processes
 from typing import Any, NamedTuple
 
 from coterie._pool.worker import work
@@ -90,6 +90,8 @@ def _reap(process: int) -> int:
 
 def main(channel: int, data: int) -> None:
     """A template in an interpreter of its own: what it is to be comes through the pipe `data`."""
+    from multiprocessing import spawn  # noqa: PLC0415 - one that is forked does without
+
     with open(data, "rb") as pipe:
         preparation = pickle.load(pipe)
         spawn.prepare(preparation)
