@@ -134,6 +134,14 @@ impl PoolCore {
         })
     }
 
+    /// All workers are on their way; the host's `start` says who they are.
+    fn expect(&self) -> PyResult<()> {
+        guard::shielded(|| {
+            self.ours()?.expect();
+            Ok(())
+        })
+    }
+
     /// Starts the pool's threads.
     fn watch(&self) -> PyResult<()> {
         guard::shielded(|| Ok(self.ours()?.watch()?))

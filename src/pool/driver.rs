@@ -112,6 +112,8 @@ pub(super) struct Core {
     jobs: BTreeMap<JobId, JobState>,
     next_job: JobId,
     pub(super) processes: Vec<Option<Process>>,
+    /// Workers that are on their way, and of whom nothing is known yet.
+    pub(super) strangers: BTreeSet<usize>,
     pub(super) state: State,
     pub(super) failure: Option<Failure>,
     finished: Vec<(JobId, u64)>,
@@ -146,6 +148,7 @@ impl Pool {
             jobs: BTreeMap::new(),
             next_job: 0,
             processes: (0..settings.workers).map(|_| None).collect(),
+            strangers: BTreeSet::new(),
             state: State::Running,
             failure: None,
             finished: Vec::new(),
@@ -638,6 +641,25 @@ impl Pool {
         self.bell.ring();
     }
 
+    /// All workers are on their way: they may be handed items. The supervisor asks the host who they are.
+    pub fn expect(&self) {
+        let mut core = self.lock();
+        for worker in 0..core.processes.len() {
+            core.processes[worker] = Some(Process { id: 0, file: None, ended: false });
+            core.strangers.insert(worker);
+            core.scheduler.start(worker, linux::now());
+        }
+    }
+
+    /// Who a worker is that was on its way.
+    pub(super) fn meet(&self, worker: usize, id: i32) {
+        let file = linux::open_process(id).ok();
+        let ended = file.is_none();
+        let mut core = self.lock();
+        core.strangers.remove(&worker);
+        core.processes[worker] = Some(Process { id, file, ended });
+    }
+
     /// Prepares the channel of a worker that has ended for the next one: it may be there before it is welcome.
     pub(super) fn clear(&self, core: &mut Core, worker: usize) {
         core.lanes[worker] = Lane::new(&self.memory, worker);
@@ -647,6 +669,7 @@ impl Pool {
     /// The worker could not be started.
     pub(super) fn mourn(&self, worker: usize, why: String) {
         let mut core = self.lock();
+        core.strangers.remove(&worker);
         core.processes[worker] = None;
         core.fail(Failure::CannotStart(why));
         self.changed.notify_all();
@@ -749,6 +772,15 @@ impl Core {
                 // The stream of single calls is never sealed: a pool that closes takes no more of them.
                 (found.sealed || found.results.is_single()) && self.scheduler.unfinished(job) == 0
             })
+    }
+
+    /// Whether workers leave because they should.
+    pub(super) fn is_ending(&self) -> bool {
+        match self.state {
+            State::Running => false,
+            State::Closing => self.is_idle(),
+            State::Terminating | State::Stopped => true,
+        }
     }
 
     fn deliver(&mut self, job: JobId, run: Run) {
@@ -880,8 +912,7 @@ impl Core {
                 status.unwrap_or_default()
             )));
         }
-        let expected = self.state != State::Running && self.is_idle() || self.state == State::Terminating;
-        if expected && self.scheduler.stage(worker) == Stage::Working {
+        if self.is_ending() && self.scheduler.stage(worker) == Stage::Working {
             self.scheduler.give_up(worker);
         }
         let signal = status.filter(|&status| status < 0).map_or(0, |status| -status);

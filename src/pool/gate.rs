@@ -142,7 +142,9 @@ mod tests {
         // Who is inside cannot hold the others, and does not wait for itself.
         let inside = enter();
         assert!(!hold(Instant::NEVER));
-        thread::spawn(|| assert!(!hold(linux::now() + Duration::from_millis(1)))).join().expect("it gives up");
+        thread::spawn(|| assert!(!hold(linux::now() + Duration::from_millis(1))))
+            .join()
+            .expect("it gives up");
         drop(inside);
         assert!(hold(Instant::NEVER) && hold(Instant::NEVER));
         release();

@@ -7,8 +7,24 @@ import os
 # Paths are plain strings: pathlib, which half of all programs never load, would double the time that a pool takes to start.
 
 
+# A pool in a worker of a pool in …: how deep this process is, and how many share the processors.
+DEPTH_MAX = 3
+depth = 0
+sharers = 1
+
+
+def descend(new_depth: int, new_sharers: int) -> None:
+    """This process is a worker."""
+    global depth, sharers  # noqa: PLW0603 - it is the process that has them
+    depth, sharers = new_depth, new_sharers
+
+
 def available() -> int:
-    """Processors that this process may use: its affinity, and what its control group allows."""
+    """Processors that this process may use: its affinity, what its control group allows, its share as a worker."""
+    return max(1, _allowed() // sharers)
+
+
+def _allowed() -> int:
     try:
         allowed = len(os.sched_getaffinity(0))
     except (AttributeError, OSError):

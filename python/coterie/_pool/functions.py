@@ -6,11 +6,13 @@ What a worker can import goes by its name; what it cannot (a lambda, a closure, 
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import io
 import os
 import pickle
 import sys
+from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -135,6 +137,16 @@ class Dumper:
             except Exception:  # noqa: BLE001 - a lock among a function's globals, for one; by name it may work
                 return made
         return made
+
+
+class InContext:
+    """A function that sees the context variables of whoever asked for the call; each call has a copy of its own."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function, self._context = function, contextvars.copy_context()
+
+    def __call__(self, *args: Any, **kwds: Any) -> Any:
+        return self._context.copy().run(self._function, *args, **kwds)
 
 
 def is_importable(function: Any, main: Main) -> bool:

@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from coterie._coterie import PoolCore
 from coterie._pool import cpus
-from coterie._pool.functions import Dumper, Main, is_importable, loads
+from coterie._pool.functions import Dumper, InContext, Main, is_importable, loads
 from coterie._pool.results import WHOLE, AsyncResult, CallResult, IMapIterator, MapResult
+from coterie._pool.seeds import Seeds
 from coterie._pool.starters import ByContext, ForkedTemplate, FreshTemplate, Starter, Threads, alone
 from coterie._pool.timeouts import TaskTimeoutError
+from coterie._pool.worker import Place
 from coterie.exceptions import ConfigError, StoppedError, TaskError, WorkerDiedError
 
 if TYPE_CHECKING:
@@ -70,7 +72,15 @@ class Pool:
     task_timeout : float, optional
         Seconds that an item may run. Then its worker is ended and replaced, and the item fails with
         `TaskTimeoutError`. Not for threads.
-    memory_limit, seed, progress, engine
+    seed : int, optional
+        Before each item, Python's `random` and NumPy's global generator are seeded with this, the number of the pool's
+        call, and the item's index: the same program draws the same numbers, whichever worker does what. Without it
+        workers draw from generators of their own. Not for threads.
+    blas_threads : int, optional
+        How many threads NumPy's BLAS and other numeric libraries use in each worker: by default this process's
+        processors divided by the workers, unless a variable like ``OMP_NUM_THREADS`` is set. Libraries that a forked
+        worker has already loaded are limited through `threadpoolctl` if it is installed. 0 leaves them alone.
+    memory_limit, progress, engine
         Not available yet: anything but None is a `ConfigError`.
     name : str, optional
         What workers are called; a number follows.
@@ -87,6 +97,10 @@ class Pool:
     A worker that dies costs the item that it ran, and no other: the item is tried again (`retries`) or fails with
     `WorkerDiedError`, and another worker takes the place. More than ten deaths within ten seconds, without one item
     finished, make the pool fail.
+
+    A worker may make a pool of its own, three deep at most; by default it has its share of the processors.
+
+    Threads run each call in a copy of the caller's context (`contextvars`).
 
     Functions that workers can import go by their names; lambdas, closures and what is defined in a notebook or at a
     prompt goes by value, once a map.
@@ -117,6 +131,7 @@ class Pool:
         progress: bool | None = None,
         name: str | None = None,
         engine: str | None = None,
+        blas_threads: int | None = None,
     ) -> None:
         self._state = INIT
         if processes is None:
@@ -131,8 +146,17 @@ class Pool:
             backend,
             retries,
             task_timeout,
-            {"memory_limit": memory_limit, "seed": seed, "progress": progress, "engine": engine},
+            {"memory_limit": memory_limit, "progress": progress, "engine": engine},
         )
+        if seed is not None and backend == "thread":
+            raise ConfigError("seed needs processes: threads share one random generator")
+        if blas_threads is not None and blas_threads < 0:
+            raise ConfigError(f"blas_threads must be 0 or more, not {blas_threads}")
+        if cpus.depth >= cpus.DEPTH_MAX:
+            raise ConfigError(
+                f"pools in workers of pools, {cpus.DEPTH_MAX} deep: each level multiplies processes, and this one is refused"
+            )
+        self._seeds = None if seed is None else Seeds(seed)
         self._owner = os.getpid()
         self._processes = processes
         self._calls = -1
@@ -156,14 +180,23 @@ class Pool:
             starter.core = self._core  # type: ignore[attr-defined]
         else:
             starter = _starter(
-                context, cast("int", self._core.file()), processes, initializer, initargs, name
+                context,
+                cast("int", self._core.file()),
+                processes,
+                Place.below(processes, blas_threads),
+                initializer,
+                initargs,
+                name,
             )
         host.begin(starter)
         self._starter = starter
         self._threads = threads
         self._dumps = host.dumps
         try:
-            self._core.populate()
+            if starter.hurries:
+                self._core.expect()
+            else:
+                self._core.populate()
         except BaseException:
             self._core.terminate()
             self._core.watch()
@@ -336,7 +369,7 @@ class Pool:
         """The place of what tasks call, with one more user."""
         core = self._core
         if self._threads:
-            return core.define(style, func)
+            return core.define(style, InContext(func))
         if not is_importable(func, self._starter.main):
             return core.define(style, bytes(self._dumps(func)))
         with self._lock:
@@ -366,6 +399,8 @@ class Pool:
             args, kwds = tuple(args), dict(kwds)
             # One argument needs no pickle of a pair.
             style, item = (_ONE, args[0]) if len(args) == 1 and not kwds else (_CALL, (args, kwds))
+            if self._seeds is not None:
+                func, style, item = self._seeds.of(func, style), _ONE, (0, item)
             place = self._function(func, style)
         except Exception as error:  # noqa: BLE001 - it belongs to the result, as in multiprocessing
             result._settle(False, error)
@@ -403,6 +438,8 @@ class Pool:
             iterable = list(iterable)
         if chunksize is None:
             chunksize = -(-len(cast("Sized", iterable)) // (4 * self._processes))
+        if self._seeds is not None:
+            func, style, iterable = self._seeds.of(func, style), _ONE, list(enumerate(iterable))
         core = self._core
         result = MapResult(self, callback, error_callback)
         told = result._told is not None
@@ -441,6 +478,8 @@ class Pool:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
+        if self._seeds is not None:
+            func, iterable = self._seeds.of(func, _ONE), enumerate(iterable)
         place = self._function(func, _ONE)
         job = self._core.open(order, None, chunksize, False)
         if job is None:
@@ -580,6 +619,7 @@ def _starter(
     context: Any,
     file: int,
     workers: int,
+    place: Place,
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
     name: str | None,
@@ -589,13 +629,13 @@ def _starter(
         method = multiprocessing.get_start_method(allow_none=True)
         context = multiprocessing.get_context(method or "fork")
     if method in ("spawn", "forkserver"):
-        return ByContext(context, file, workers, initializer, initargs)
+        return ByContext(context, file, workers, place, initializer, initargs)
     process = context.Process
     names = f"{name}-{{}}" if name else f"{process.__name__.replace('Process', 'PoolWorker')}-{{}}"
     with alone() as is_alone:
         if method == "fork" or is_alone:
-            return ForkedTemplate(file, workers, initializer, initargs, names, process)
-    return FreshTemplate(file, workers, initializer, initargs, names, process)
+            return ForkedTemplate(file, workers, place, initializer, initargs, names, process)
+    return FreshTemplate(file, workers, place, initializer, initargs, names, process)
 
 
 def _end(core: PoolCore, starter: Starter, owner: int, threads: bool) -> None:

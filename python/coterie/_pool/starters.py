@@ -33,7 +33,7 @@ from coterie._coterie import PoolDesk, pool_hold, pool_resume
 from coterie._pool import template
 from coterie._pool.functions import ImportedMain, InheritedMain, Main, dump_by_value, loads
 from coterie._pool.template import REAP, REPLY, REQUEST, START, UNKNOWN, Plan
-from coterie._pool.worker import work
+from coterie._pool.worker import Place, work
 
 Initializer = Callable[..., object] | None
 
@@ -42,6 +42,8 @@ class Starter(Protocol):
     """What the pool asks of each way to start workers."""
 
     main: Main
+    # Whether the first workers are on their way before they are asked for.
+    hurries: bool
 
     def start(self, worker: int) -> int:
         """Start a worker; its process id, or zero."""
@@ -108,6 +110,8 @@ class Member:
 class _Template:
     """The pool's side of a template."""
 
+    hurries = True
+
     def __init__(self, names: str) -> None:
         self._channel, self._theirs = socket.socketpair()
         # Its end tells workers that this process is gone, however it went.
@@ -117,12 +121,14 @@ class _Template:
         self._names = names
         self._pid = 0
         # The first workers are started without being asked for: who they are stands in the channel, in this order.
-        self._numbers: deque[int] = deque()
+        self._numbers: deque[tuple[int, int]] = deque()
+        self._begun: dict[int, int] = {}
 
     def _plan(
         self,
         file: int,
         workers: int,
+        place: Place,
         initializer: Initializer,
         initargs: tuple[Any, ...],
         process: type[BaseProcess],
@@ -130,33 +136,48 @@ class _Template:
     ) -> Plan:
         current: Any = processes.current_process()
         counter: Any = processes._process_counter  # type: ignore[attr-defined]
-        self._numbers.extend(next(counter) for _ in range(workers))
+        numbers = tuple(next(counter) for _ in range(workers))
+        self._numbers.extend(enumerate(numbers))
         return Plan(
             file=file,
-            numbers=tuple(self._numbers),
+            numbers=numbers,
             sentinel=sentinel,
             process=process,
             identity=tuple(current._identity),
             parent_id=os.getpid(),
             parent_name=current.name,
             names=self._names,
+            place=place,
             initializer=initializer,
             initargs=initargs,
         )
 
     def start(self, worker: int) -> int:
         with self._lock:
-            if self._numbers:
-                number, pid = self._numbers.popleft(), self._hear()
-            else:
-                counter: Any = processes._process_counter  # type: ignore[attr-defined]
-                number = next(counter)
-                pid = self._ask(START, worker, number)
-            if pid < 0:
-                raise OSError(-pid, f"a worker could not be forked: {os.strerror(-pid)}")
+            while self._numbers and worker not in self._begun:
+                self._greet()
+            if worker in self._begun:
+                return self._answered(self._begun.pop(worker))
+            counter: Any = processes._process_counter  # type: ignore[attr-defined]
+            number = next(counter)
+            return self._answered(self._know(worker, number, self._ask(START, worker, number)))
+
+    def _greet(self) -> None:
+        """Hears of the next of the first workers."""
+        worker, number = self._numbers.popleft()
+        self._begun[worker] = self._know(worker, number, self._hear())
+
+    def _know(self, worker: int, number: int, pid: int) -> int:
+        if pid > 0:
             identity = (*processes.current_process()._identity, number)
             self._members[worker] = Member(pid, self._names.format(":".join(map(str, identity))))
-            return pid
+        return pid
+
+    @staticmethod
+    def _answered(pid: int) -> int:
+        if pid < 0:
+            raise OSError(-pid, f"a worker could not be forked: {os.strerror(-pid)}")
+        return pid
 
     def reap(self, worker: int) -> int | None:
         with self._lock:
@@ -169,9 +190,8 @@ class _Template:
             return None if status == UNKNOWN else status
 
     def _ask(self, verb: bytes, worker: int, number: int) -> int:
-        while self._numbers:  # one could not be started: nobody wants the others
-            self._numbers.popleft()
-            self._hear()
+        while self._numbers:
+            self._greet()
         with contextlib.suppress(OSError):
             self._channel.sendall(REQUEST.pack(verb, worker, number))
         return self._hear()
@@ -187,6 +207,9 @@ class _Template:
 
     def members(self) -> list[Any]:
         with self._lock:
+            with contextlib.suppress(OSError):
+                while self._numbers:
+                    self._greet()
             return [self._members[worker] for worker in sorted(self._members)]
 
     def stop(self) -> None:
@@ -212,6 +235,7 @@ class ForkedTemplate(_Template):
         self,
         file: int,
         workers: int,
+        place: Place,
         initializer: Initializer,
         initargs: tuple[Any, ...],
         names: str,
@@ -219,7 +243,7 @@ class ForkedTemplate(_Template):
     ) -> None:
         super().__init__(names)
         self.main: Main = InheritedMain()
-        plan = self._plan(file, workers, initializer, initargs, process, self._sentinel)
+        plan = self._plan(file, workers, place, initializer, initargs, process, self._sentinel)
         util._flush_std_streams()  # type: ignore[attr-defined]
         with warnings.catch_warnings():
             if has_one_thread():
@@ -244,6 +268,7 @@ class FreshTemplate(_Template):
         self,
         file: int,
         workers: int,
+        place: Place,
         initializer: Initializer,
         initargs: tuple[Any, ...],
         names: str,
@@ -254,7 +279,7 @@ class FreshTemplate(_Template):
         super().__init__(names)
         self.main = Main()
         data, pipe = os.pipe()
-        plan = self._plan(file, workers, initializer, initargs, process, self._sentinel)
+        plan = self._plan(file, workers, place, initializer, initargs, process, self._sentinel)
         preparation = spawn.get_preparation_data("template")
         for key in ("init_main_from_name", "init_main_from_path"):
             preparation.pop(key, None)
@@ -312,9 +337,14 @@ class _Begun:
 
 
 def _work(
-    file: int, workers: int, worker: int, sentinel: int, begun: tuple[Initializer, tuple[Any, ...]]
+    file: int,
+    workers: int,
+    worker: int,
+    sentinel: int,
+    place: Place,
+    begun: tuple[Initializer, tuple[Any, ...]],
 ) -> None:
-    work(file, workers, worker, sentinel, False, *begun)
+    work(file, workers, worker, sentinel, False, place, *begun)
 
 
 @contextlib.contextmanager
@@ -335,17 +365,20 @@ def _importable_main() -> Iterator[None]:
 class ByContext:
     """Workers that multiprocessing starts."""
 
+    hurries = False
+
     def __init__(
         self,
         context: BaseContext,
         file: int,
         workers: int,
+        place: Place,
         initializer: Initializer,
         initargs: tuple[Any, ...],
     ) -> None:
         self.main: Main = ImportedMain()
         self._context: Any = context
-        self._file, self._workers = file, workers
+        self._file, self._workers, self._place = file, workers, place
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
         self._begun = _Begun(initializer, initargs, self.main)
         self._sentinel, self._alive = os.pipe()
@@ -359,6 +392,7 @@ class ByContext:
                 self._workers,
                 worker,
                 _Inherited(self._sentinel),
+                self._place,
                 self._begun,
             )
             process = self._context.Process(target=_work, args=arguments)
@@ -384,6 +418,8 @@ class ByContext:
             return [self._members[worker] for worker in sorted(self._members)]
 
     def stop(self) -> None:
+        for process in self.members():
+            process.join()
         self.leave()
 
     def leave(self) -> None:
@@ -397,6 +433,7 @@ class Threads:
     """Workers that are threads of this process."""
 
     main = Main()
+    hurries = False
 
     def __init__(self, initializer: Initializer, initargs: tuple[Any, ...], name: str) -> None:
         self._initializer, self._initargs, self._name = initializer, initargs, name

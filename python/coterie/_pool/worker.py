@@ -9,9 +9,10 @@ import sys
 from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from coterie._coterie import PoolDesk, pool_follow
+from coterie._pool import cpus, limits
 from coterie._pool.functions import Main, dump_by_value, loads
 
 
@@ -70,18 +71,46 @@ def _summary(error: BaseException) -> str:
     return "".join(traceback.format_exception_only(type(error), error)).strip()
 
 
+class Place(NamedTuple):
+    """Where a worker stands among processes, which a new interpreter could not know."""
+
+    # A pool in a worker of a pool in …
+    depth: int
+    # How many workers share the processors.
+    sharers: int
+    # How many threads a numeric library may use; 0 leaves it alone.
+    threads: int
+
+    @classmethod
+    def below(cls, workers: int, threads: int | None) -> Place:
+        """Of each of so many workers of this process."""
+        sharers = cpus.sharers * workers
+        # A single worker may use what this process might.
+        share = max(1, cpus.available() // workers) if workers > 1 else 0
+        if threads is not None:
+            share = threads
+        return cls(cpus.depth + 1, sharers, share)
+
+    def take(self) -> None:
+        """This process is there now."""
+        cpus.descend(self.depth, self.sharers)
+        limits.limit(self.threads)
+
+
 def work(
     file: int,
     workers: int,
     worker: int,
     sentinel: int,
     group: bool,
+    place: Place,
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
 ) -> None:
     """The life of a worker process: `file` is the pool's memory, `sentinel` ends with the pool's process."""
     if not group:
         os.setpgid(0, 0)  # a terminal's Ctrl-C is for the pool's process, which decides what becomes of tasks
+        place.take()  # with a template, that has taken it
     pool_follow(sentinel, not group)
     desk = PoolDesk(file, workers, worker)
 
