@@ -392,7 +392,7 @@ def test_ctrl_c_as_often_as_it_may_come_ends_everything(times: int, tmp_path: Pa
     until(lambda: not any(map(is_running, processes)), 5)
 
 
-def test_in_a_notebook_only_the_kernel_is_interrupted_and_the_pool_stays(tmp_path: Path) -> None:
+def test_in_a_notebook_only_the_kernel_is_interrupted_and_the_pool_stays() -> None:
     # A kernel has a thread for its heartbeat, and gets SIGINT alone; the next cell uses the same pool.
     program = """
 import coterie, os, signal, threading, time

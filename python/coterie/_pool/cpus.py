@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from coterie.exceptions import ConfigError
+
 # Paths are plain strings: pathlib, which half of all programs never load, would double the time that a pool takes to start.
 
 
@@ -14,9 +16,17 @@ sharers = 1
 
 
 def descend(new_depth: int, new_sharers: int) -> None:
-    """This process is a worker."""
-    global depth, sharers  # noqa: PLW0603 - it is the process that has them
+    """Say that we are a worker."""
+    global depth, sharers
     depth, sharers = new_depth, new_sharers
+
+
+def check_depth() -> None:
+    """Refuse a pool that would be too deep."""
+    if depth >= DEPTH_MAX:
+        raise ConfigError(
+            f"pools in workers of pools, {DEPTH_MAX} deep: each level multiplies processes, and this is one too many"
+        )
 
 
 def available() -> int:

@@ -99,7 +99,9 @@ def _pickler() -> Any:
                 if obj.__module__ == "__main__":
                     if self._main.knows(obj):
                         return NotImplemented
-                elif self._of_main and obj.__module__ != "builtins":  # where types live that have no name there
+                elif (
+                    self._of_main and obj.__module__ != "builtins"
+                ):  # where types live that have no name there
                     return NotImplemented
             return super().reducer_override(obj)
 

@@ -18,10 +18,21 @@ _VARIABLES = (
 _LOADERS = ("numpy", "scipy", "torch", "sklearn", "numexpr")
 
 
+# Whether this is a worker, in which we have set them.
+_ours = False
+
+
+def is_decided() -> bool:
+    """Whether the user has said how many threads there shall be."""
+    return not _ours and any(name in os.environ for name in _VARIABLES)
+
+
 def limit(threads: int) -> None:
     """At most `threads` for each library of this process and its children; 0 leaves them alone."""
-    if threads == 0 or any(name in os.environ for name in _VARIABLES):
+    global _ours  # noqa: PLW0603 - it is the process that has them
+    if threads == 0:
         return
+    _ours = True
     for name in _VARIABLES:
         os.environ[name] = str(threads)
     if not any(name in sys.modules for name in _LOADERS):

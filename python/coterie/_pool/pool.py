@@ -146,16 +146,10 @@ class Pool:
             backend,
             retries,
             task_timeout,
+            seed,
+            blas_threads,
             {"memory_limit": memory_limit, "progress": progress, "engine": engine},
         )
-        if seed is not None and backend == "thread":
-            raise ConfigError("seed needs processes: threads share one random generator")
-        if blas_threads is not None and blas_threads < 0:
-            raise ConfigError(f"blas_threads must be 0 or more, not {blas_threads}")
-        if cpus.depth >= cpus.DEPTH_MAX:
-            raise ConfigError(
-                f"pools in workers of pools, {cpus.DEPTH_MAX} deep: each level multiplies processes, and this one is refused"
-            )
         self._seeds = None if seed is None else Seeds(seed)
         self._owner = os.getpid()
         self._processes = processes
@@ -193,10 +187,7 @@ class Pool:
         self._threads = threads
         self._dumps = host.dumps
         try:
-            if starter.hurries:
-                self._core.expect()
-            else:
-                self._core.populate()
+            (self._core.expect if starter.hurries else self._core.populate)()
         except BaseException:
             self._core.terminate()
             self._core.watch()
@@ -382,6 +373,14 @@ class Pool:
             core.share(place)
             return place
 
+    def _sown(
+        self, func: Callable[..., Any], style: int, items: Iterable[Any]
+    ) -> tuple[Callable[..., Any], int, Iterable[Any]]:
+        """With a seed, what is called with seeded generators, and numbered items."""
+        if self._seeds is None:
+            return func, style, items
+        return self._seeds.of(func, style), _ONE, enumerate(items)
+
     def _call(
         self,
         func: Callable[..., Any],
@@ -434,12 +433,11 @@ class Pool:
         waits: bool,
     ) -> MapResult:
         self._check_running()
+        func, style, iterable = self._sown(func, style, iterable)
         if not hasattr(iterable, "__len__"):
             iterable = list(iterable)
         if chunksize is None:
             chunksize = -(-len(cast("Sized", iterable)) // (4 * self._processes))
-        if self._seeds is not None:
-            func, style, iterable = self._seeds.of(func, style), _ONE, list(enumerate(iterable))
         core = self._core
         result = MapResult(self, callback, error_callback)
         told = result._told is not None
@@ -478,8 +476,7 @@ class Pool:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
-        if self._seeds is not None:
-            func, iterable = self._seeds.of(func, _ONE), enumerate(iterable)
+        func, _, iterable = self._sown(func, _ONE, iterable)
         place = self._function(func, _ONE)
         job = self._core.open(order, None, chunksize, False)
         if job is None:
@@ -599,7 +596,14 @@ def _rebuilt(told: bytes, what: str, index: int | None = None) -> BaseException:
     return error
 
 
-def _check(backend: str, retries: int, task_timeout: float | None, later: Mapping[str, object]) -> None:
+def _check(
+    backend: str,
+    retries: int,
+    task_timeout: float | None,
+    seed: int | None,
+    blas_threads: int | None,
+    later: Mapping[str, object],
+) -> None:
     if backend not in ("process", "thread"):
         raise ConfigError(f"backend must be 'process' or 'thread', not {backend!r}")
     if retries < 0:
@@ -608,6 +612,11 @@ def _check(backend: str, retries: int, task_timeout: float | None, later: Mappin
         raise ConfigError(f"task_timeout must be positive, not {task_timeout}")
     if task_timeout is not None and backend == "thread":
         raise ConfigError("task_timeout needs processes: a thread cannot be ended")
+    if seed is not None and backend == "thread":
+        raise ConfigError("seed needs processes: threads share one random generator")
+    if blas_threads is not None and blas_threads < 0:
+        raise ConfigError(f"blas_threads must be 0 or more, not {blas_threads}")
+    cpus.check_depth()
     for setting, value in later.items():
         if value is not None:
             raise ConfigError(f"{setting} is not available in this version")

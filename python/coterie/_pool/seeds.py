@@ -34,7 +34,7 @@ class Seeded:
         digest = hashlib.blake2b(f"{self._call}/{index}".encode(), digest_size=32).digest()
         random.seed(digest)
         try:
-            import numpy.random  # noqa: ICN001, PLC0415 - a task may load it half-way, when it would be too late
+            import numpy.random  # noqa: PLC0415 - a task may load it half-way, when it would be too late
         except ImportError:
             pass
         else:

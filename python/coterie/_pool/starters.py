@@ -510,5 +510,5 @@ def alone() -> Iterator[bool]:
 os.register_at_fork(
     before=lambda: pool_hold(_PATIENCE),
     after_in_parent=pool_resume,
-    after_in_child=lambda: pool_resume(True),  # noqa: FBT003 - its only argument
+    after_in_child=lambda: pool_resume(True),
 )

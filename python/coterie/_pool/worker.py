@@ -85,14 +85,14 @@ class Place(NamedTuple):
     def below(cls, workers: int, threads: int | None) -> Place:
         """Of each of so many workers of this process."""
         sharers = cpus.sharers * workers
-        # A single worker may use what this process might.
-        share = max(1, cpus.available() // workers) if workers > 1 else 0
-        if threads is not None:
-            share = threads
-        return cls(cpus.depth + 1, sharers, share)
+        if threads is None:
+            # A single worker may use what this process might.
+            leaves = workers == 1 or limits.is_decided()
+            threads = 0 if leaves else max(1, cpus.available() // workers)
+        return cls(cpus.depth + 1, sharers, threads)
 
     def take(self) -> None:
-        """This process is there now."""
+        """Say that we are there now."""
         cpus.descend(self.depth, self.sharers)
         limits.limit(self.threads)
 
