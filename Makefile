@@ -131,7 +131,7 @@ write-notebooks: set-up wheel ## run the notebooks and keep what they say
 
 .PHONY: test-mutants
 test-mutants: ## planted bugs: the judge must see each of them
-	$(CARGO) test --quiet --locked --features mutants --test rust mutants
+	$(CARGO) test --quiet --locked --features mutants,pool --lib --test rust -- mutants pool::
 
 ## By hand
 
@@ -140,6 +140,10 @@ WORLDS_FROM ?= $(shell date +%s)000
 .PHONY: worlds
 worlds: ## standard worlds of fresh seeds (WORLDS="--count 10000", or "--budget 60" seconds)
 	$(CARGO) run --quiet --release --locked --example worlds -- --from $(WORLDS_FROM) $(WORLDS)
+
+.PHONY: soak-pool
+soak-pool: set-up wheel ## workers are killed at random for a minute, while a million tasks run
+	COTERIE_SOAK_SECONDS=60 $(BIN)/python -m pytest -s tests/python/test_pool_failures_soak.py
 
 .PHONY: bench
 bench: $(VENV)/.bench wheel ## measure against other libraries: ratios at the same work

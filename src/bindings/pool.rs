@@ -16,6 +16,7 @@ use super::errors::{ConfigError, StoppedError};
 use super::guard;
 use crate::pool::channel::Memory;
 use crate::pool::driver::{Failure, Host, Pool, State, Waiting};
+use crate::pool::gate;
 use crate::pool::linux;
 use crate::pool::message::{Kind, split};
 use crate::pool::scheduler::{JobId, Settings};
@@ -49,6 +50,7 @@ struct PyHost {
 
 impl Host for PyHost {
     fn start(&self, worker: usize) -> Result<i32, String> {
+        let _inside = gate::enter();
         Python::attach(|py| {
             let started = self.host.bind(py).call_method1("start", (worker,)).and_then(|id| id.extract());
             started.map_err(|error| {
@@ -60,6 +62,7 @@ impl Host for PyHost {
     }
 
     fn reap(&self, worker: usize) -> Option<i32> {
+        let _inside = gate::enter();
         Python::attach(|py| {
             let status =
                 self.host.bind(py).call_method1("reap", (worker,)).and_then(|status| status.extract());
@@ -71,6 +74,7 @@ impl Host for PyHost {
     }
 
     fn deliver(&self, finished: Vec<(JobId, u64)>) {
+        let _inside = gate::enter();
         Python::attach(|py| {
             if let Err(error) = self.host.bind(py).call_method1("deliver", (finished,)) {
                 error.write_unraisable(py, None);
@@ -94,7 +98,14 @@ impl PoolCore {
     ) -> PyResult<Self> {
         guard::shielded(|| {
             let task_timeout = task_timeout.map(|seconds| Instant::from_seconds(seconds) - Instant::ZERO);
-            let settings = Settings { workers, retries, task_timeout, tasks_max };
+            let settings = Settings {
+                workers,
+                retries,
+                task_timeout,
+                tasks_max,
+                #[cfg(feature = "mutants")]
+                mutant: planted(),
+            };
             let memory = if threads { Memory::private(workers) } else { Memory::shared(workers) };
             let memory = memory.map_err(|error| {
                 ConfigError::new_err(format!("no shared memory for {workers} workers: {error}"))
@@ -119,6 +130,14 @@ impl PoolCore {
                 let problem = guard::attached(py, &self.problem, Option::take)?;
                 return Err(problem.unwrap_or_else(|| StoppedError::new_err("no worker can be started")));
             }
+            Ok(())
+        })
+    }
+
+    /// All workers are on their way; the host's `start` says who they are.
+    fn expect(&self) -> PyResult<()> {
+        guard::shielded(|| {
+            self.ours()?.expect();
             Ok(())
         })
     }
@@ -154,7 +173,9 @@ impl PoolCore {
     /// One user of a function less.
     fn release(&self, function: u32) -> PyResult<()> {
         guard::shielded(|| {
-            self.ours()?.release(function);
+            if self.pool.is_ours() {
+                self.pool.release(function);
+            }
             Ok(())
         })
     }
@@ -483,6 +504,29 @@ impl PoolCore {
     }
 }
 
+/// Keeps the threads of all pools out of Python, so that this one may fork; false when they do not leave in time.
+/// `pool_resume` must follow, in the child too, and does nothing when this was in vain.
+#[pyfunction]
+pub(super) fn pool_hold(py: Python<'_>, timeout: f64) -> PyResult<bool> {
+    guard::shielded(|| {
+        let deadline = linux::now() + (Instant::from_seconds(timeout) - Instant::ZERO);
+        Ok(py.detach(|| gate::hold(deadline)))
+    })
+}
+
+/// Lets them go on. In a `child` there are none.
+#[pyfunction]
+#[pyo3(signature = (child = false))]
+pub(super) fn pool_resume(child: bool) -> PyResult<()> {
+    guard::shielded(|| {
+        if child {
+            gate::renew();
+        }
+        gate::release();
+        Ok(())
+    })
+}
+
 impl PoolCore {
     fn ours(&self) -> PyResult<&Arc<Pool>> {
         if self.pool.is_ours() {
@@ -571,6 +615,13 @@ impl PoolCore {
             _ => host.call_method1("failed", (index, PyBytes::new(py, body))),
         }
     }
+}
+
+/// The bug that the environment asks for: only the soak of a build with planted bugs does.
+#[cfg(feature = "mutants")]
+fn planted() -> Option<crate::pool::scheduler::Mutant> {
+    let name = std::env::var("COTERIE_POOL_MUTANT").ok()?;
+    crate::pool::scheduler::Mutant::ALL.iter().copied().find(|mutant| format!("{mutant:?}") == name)
 }
 
 fn check_signals() -> PyResult<()> {

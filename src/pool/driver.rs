@@ -112,6 +112,8 @@ pub(super) struct Core {
     jobs: BTreeMap<JobId, JobState>,
     next_job: JobId,
     pub(super) processes: Vec<Option<Process>>,
+    /// Workers that are on their way, and of whom nothing is known yet.
+    pub(super) strangers: BTreeSet<usize>,
     pub(super) state: State,
     pub(super) failure: Option<Failure>,
     finished: Vec<(JobId, u64)>,
@@ -146,6 +148,7 @@ impl Pool {
             jobs: BTreeMap::new(),
             next_job: 0,
             processes: (0..settings.workers).map(|_| None).collect(),
+            strangers: BTreeSet::new(),
             state: State::Running,
             failure: None,
             finished: Vec::new(),
@@ -608,7 +611,7 @@ impl Pool {
         linux::wake(bell, DISPATCHER);
     }
 
-    /// Marks a missing worker as being started, and prepares its channel; says which.
+    /// Marks a missing worker as being started; says which.
     pub(super) fn claim_absent(&self) -> Option<usize> {
         let mut core = self.lock();
         let wanted = core.failure.is_none()
@@ -622,8 +625,6 @@ impl Pool {
         }
         let core = &mut *core;
         let worker = core.scheduler.absent().find(|&worker| core.processes[worker].is_none())?;
-        core.lanes[worker] = Lane::new(&self.memory, worker);
-        core.outgoing[worker] = Outgoing::default();
         core.processes[worker] = Some(Process { id: 0, file: None, ended: false });
         Some(worker)
     }
@@ -640,9 +641,35 @@ impl Pool {
         self.bell.ring();
     }
 
+    /// All workers are on their way: they may be handed items. The supervisor asks the host who they are.
+    pub fn expect(&self) {
+        let mut core = self.lock();
+        for worker in 0..core.processes.len() {
+            core.processes[worker] = Some(Process { id: 0, file: None, ended: false });
+            core.strangers.insert(worker);
+            core.scheduler.start(worker, linux::now());
+        }
+    }
+
+    /// Who a worker is that was on its way.
+    pub(super) fn meet(&self, worker: usize, id: i32) {
+        let file = linux::open_process(id).ok();
+        let ended = file.is_none();
+        let mut core = self.lock();
+        core.strangers.remove(&worker);
+        core.processes[worker] = Some(Process { id, file, ended });
+    }
+
+    /// Prepares the channel of a worker that has ended for the next one: it may be there before it is welcome.
+    pub(super) fn clear(&self, core: &mut Core, worker: usize) {
+        core.lanes[worker] = Lane::new(&self.memory, worker);
+        core.outgoing[worker] = Outgoing::default();
+    }
+
     /// The worker could not be started.
     pub(super) fn mourn(&self, worker: usize, why: String) {
         let mut core = self.lock();
+        core.strangers.remove(&worker);
         core.processes[worker] = None;
         core.fail(Failure::CannotStart(why));
         self.changed.notify_all();
@@ -745,6 +772,15 @@ impl Core {
                 // The stream of single calls is never sealed: a pool that closes takes no more of them.
                 (found.sealed || found.results.is_single()) && self.scheduler.unfinished(job) == 0
             })
+    }
+
+    /// Whether workers leave because they should.
+    pub(super) fn is_ending(&self) -> bool {
+        match self.state {
+            State::Running => false,
+            State::Closing => self.is_idle(),
+            State::Terminating | State::Stopped => true,
+        }
     }
 
     fn deliver(&mut self, job: JobId, run: Run) {
@@ -859,7 +895,13 @@ impl Core {
 
     /// A worker has ended: its last results count, and the item that it ran gets its due.
     pub(super) fn bury(&mut self, worker: usize, status: Option<i32>, now: Instant) {
-        self.attend(worker, now);
+        #[cfg(feature = "mutants")]
+        let reads = self.scheduler.mutant() != Some(super::scheduler::Mutant::Unread);
+        #[cfg(not(feature = "mutants"))]
+        let reads = true;
+        if reads {
+            self.attend(worker, now);
+        }
         let Some(process) = self.processes[worker].take() else { return };
         let is_useless = !self.lanes[worker].is_ready() && status.is_some_and(|status| status > 0);
         if is_useless && process.id != 0 {
@@ -870,8 +912,7 @@ impl Core {
                 status.unwrap_or_default()
             )));
         }
-        let expected = self.state != State::Running && self.is_idle() || self.state == State::Terminating;
-        if expected && self.scheduler.stage(worker) == Stage::Working {
+        if self.is_ending() && self.scheduler.stage(worker) == Stage::Working {
             self.scheduler.give_up(worker);
         }
         let signal = status.filter(|&status| status < 0).map_or(0, |status| -status);

@@ -12,6 +12,7 @@
 //! - [`message`], [`ring`], `channel`: bytes in shared memory, and who may touch which.
 //! - [`store`], [`functions`]: what is kept of a job; what tasks call.
 //! - `outgoing`, `driver`, `supervisor`: the scheduler on real rings, threads and processes.
+//! - `gate`: the pool's threads are held while the user's thread forks.
 //! - `linux`: what is asked of the operating system. All conditional code is there.
 
 pub mod functions;
@@ -24,6 +25,8 @@ pub mod store;
 pub mod channel;
 #[cfg(all(feature = "pool", target_os = "linux"))]
 pub mod driver;
+#[cfg(all(feature = "pool", target_os = "linux"))]
+pub mod gate;
 #[cfg(all(feature = "pool", target_os = "linux"))]
 pub mod linux;
 #[cfg(all(feature = "pool", target_os = "linux"))]

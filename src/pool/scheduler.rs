@@ -42,6 +42,29 @@ pub struct Settings {
     pub task_timeout: Option<Duration>,
     /// How many tasks (chunks, for a map) a worker does before it is replaced.
     pub tasks_max: Option<u64>,
+    /// A planted bug, which the soak must see.
+    #[cfg(feature = "mutants")]
+    pub mutant: Option<Mutant>,
+}
+
+/// Bugs that this pool could have had.
+#[cfg(feature = "mutants")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// One item that a dead worker had not begun is forgotten.
+    Lost,
+    /// The item that a dead worker finished last is done again, and its result comes twice.
+    Doubled,
+    /// What is taken back from a worker is taken from the wrong end, so that results stand in the wrong places.
+    Reordered,
+    /// What a dead worker had finished is not looked at, so that it is done again.
+    Unread,
+}
+
+#[cfg(feature = "mutants")]
+impl Mutant {
+    /// All of them.
+    pub const ALL: &[Self] = &[Self::Lost, Self::Doubled, Self::Reordered, Self::Unread];
 }
 
 /// What the driver does at once when asked.
@@ -206,6 +229,8 @@ impl Scheduler {
     /// The worker has ended. Its results were reported before.
     pub fn died(&mut self, worker: usize, now: Instant) -> Option<Verdict> {
         let mut gone = std::mem::replace(&mut self.workers[worker], Worker::absent());
+        #[cfg(feature = "mutants")]
+        self.spoil(&mut gone);
         let running = gone.take_running();
         for piece in gone.pieces.drain(..).rev() {
             self.give_back(piece);
@@ -231,6 +256,33 @@ impl Scheduler {
         }
         self.give_back(piece);
         None
+    }
+
+    /// The planted bugs at a worker's death.
+    #[cfg(feature = "mutants")]
+    fn spoil(&mut self, gone: &mut Worker) {
+        let ends = (gone.pieces.back_mut(), gone.finished);
+        match (self.settings.mutant, ends) {
+            (Some(Mutant::Lost), (Some(last), _)) if last.count > 1 => {
+                last.count -= 1;
+                let job = last.job;
+                self.failed(job);
+            }
+            (Some(Mutant::Doubled), (Some(last), 1..)) if last.first > 0 => {
+                let again = Piece { first: last.first - 1, count: 1, ..*last };
+                if let Some(found) = self.jobs.get_mut(&again.job) {
+                    found.finished = found.finished.saturating_sub(1);
+                }
+                self.give_back(again);
+            }
+            _ => {}
+        }
+    }
+
+    /// The planted bug.
+    #[cfg(feature = "mutants")]
+    pub fn mutant(&self) -> Option<Mutant> {
+        self.settings.mutant
     }
 
     fn count_death(&mut self, now: Instant) {
@@ -323,6 +375,10 @@ impl Scheduler {
 
     fn take_back(&mut self, worker: usize, lanes: &mut impl Lanes) {
         let count = lanes.recall(worker);
+        #[cfg(feature = "mutants")]
+        if self.settings.mutant == Some(Mutant::Reordered) {
+            self.workers[worker].pieces.rotate_left(1);
+        }
         for piece in self.workers[worker].take_back(count) {
             self.give_back(piece);
         }

@@ -56,6 +56,7 @@ impl Pool {
 
     fn supervise(&self) {
         linux::block_signals();
+        self.meet_strangers();
         loop {
             let (workers, deadline) = self.look_around();
             let files: Vec<i32> =
@@ -78,6 +79,16 @@ impl Pool {
         }
     }
 
+    fn meet_strangers(&self) {
+        let strangers = self.lock().strangers.clone();
+        for worker in strangers {
+            match self.host.start(worker) {
+                Ok(id) => self.meet(worker, id),
+                Err(why) => self.mourn(worker, why),
+            }
+        }
+    }
+
     /// Living workers with their descriptors, and when to look again though nothing happens.
     fn look_around(&self) -> (Vec<(usize, i32)>, Instant) {
         let core = self.lock();
@@ -95,9 +106,12 @@ impl Pool {
     }
 
     fn bury(&self, worker: usize) {
-        let status = self.host.reap(worker);
+        // Nobody asks how a worker left that was told to: the host sees to them all when it stops.
+        let is_ending = self.lock().is_ending();
+        let status = if is_ending { None } else { self.host.reap(worker) };
         let mut core = self.lock();
         core.bury(worker, status, linux::now());
+        self.clear(&mut core, worker);
         self.pump(&mut core);
         drop(core);
         self.tell_everybody();

@@ -334,10 +334,10 @@ def test_the_default_size_is_what_affinity_and_control_group_allow(tmp_path: Pat
     membership.write_text("0::/a/b\n")
     (tmp_path / "root" / "a" / "b").mkdir(parents=True)
     root = tmp_path / "root"
-    assert cpus._quota(root, membership) is None
+    assert cpus._quota(str(root), str(membership)) is None
     (root / "a" / "cpu.max").write_text("150000 100000\n")
     (root / "a" / "b" / "cpu.max").write_text("max 100000\n")
-    assert cpus._quota(root, membership) == 1.5
+    assert cpus._quota(str(root), str(membership)) == 1.5
 
 
 def test_importing_the_package_loads_no_pool() -> None:

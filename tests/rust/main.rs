@@ -8,6 +8,8 @@ mod conversations;
 mod entries;
 mod laws;
 mod linearizability;
+#[cfg(all(feature = "pool", target_os = "linux"))]
+mod pool;
 mod quorum;
 mod raft;
 mod replica;

@@ -6,17 +6,16 @@ What a worker can import goes by its name; what it cannot (a lambda, a closure, 
 
 from __future__ import annotations
 
+import contextvars
+import functools
 import io
-import linecache
 import os
 import pickle
 import sys
-from collections import ChainMap
+from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
-from types import BuiltinFunctionType, CodeType, FunctionType
+from types import BuiltinFunctionType, FunctionType
 from typing import Any
-
-import cloudpickle  # type: ignore[import-untyped,unused-ignore]
 
 loads = pickle.loads
 
@@ -64,42 +63,55 @@ class ImportedMain(Main):
         code = getattr(thing, "__code__", None)
         if code is None or "." in thing.__qualname__:
             return True
+        import linecache  # noqa: PLC0415 - few need it
+
         line = linecache.getline(code.co_filename, code.co_firstlineno, vars(main))
         return not line[:1].isspace()
 
 
-def _reduce_code(code: CodeType) -> tuple[Any, ...]:
-    """As cloudpickle does it, but with the name of the source's file: a traceback shows the line."""
-    rebuild, fields = cloudpickle.CloudPickler.dispatch_table[CodeType](code)
-    return rebuild, tuple(code.co_filename if field == "<dynamic-code>" else field for field in fields)
+@functools.cache
+def _pickler() -> Any:
+    """The class of what pickles by value; made when it is first needed, for cloudpickle takes longer than a fork."""
+    from collections import ChainMap  # noqa: PLC0415
+    from types import CodeType  # noqa: PLC0415
 
+    import cloudpickle  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
 
-class _Pickler(cloudpickle.CloudPickler):  # type: ignore[misc,unused-ignore]
-    """By value what the other side cannot import; with the reductions that multiprocessing and its users registered."""
+    def reduce_code(code: CodeType) -> tuple[Any, ...]:
+        """As cloudpickle does it, but with the name of the source's file: a traceback shows the line."""
+        rebuild, fields = cloudpickle.CloudPickler.dispatch_table[CodeType](code)
+        return rebuild, tuple(code.co_filename if field == "<dynamic-code>" else field for field in fields)
 
-    def __init__(self, file: io.BytesIO, main: Main, *, of_main: bool) -> None:
-        self._main, self._of_main = main, of_main
-        extra: dict[Any, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
-        # Before the pickler is made, for it looks at its table only then.
-        self.dispatch_table = ChainMap(
-            {CodeType: _reduce_code}, extra, cloudpickle.CloudPickler.dispatch_table
-        )
-        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+    class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc,unused-ignore]
+        """By value what the other side cannot import; with the reductions that multiprocessing and its users registered."""
 
-    def reducer_override(self, obj: Any) -> Any:
-        if isinstance(obj, (FunctionType, type)):
-            if obj.__module__ == "__main__":
-                if self._main.knows(obj):
+        def __init__(self, file: io.BytesIO, main: Main, *, of_main: bool) -> None:
+            self._main, self._of_main = main, of_main
+            extra: dict[Any, Any] = ForkingPickler._extra_reducers  # type: ignore[attr-defined]
+            # Before the pickler is made, for it looks at its table only then.
+            self.dispatch_table = ChainMap(
+                {CodeType: reduce_code}, extra, cloudpickle.CloudPickler.dispatch_table
+            )
+            super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, (FunctionType, type)):
+                if obj.__module__ == "__main__":
+                    if self._main.knows(obj):
+                        return NotImplemented
+                elif (
+                    self._of_main and obj.__module__ != "builtins"
+                ):  # where types live that have no name there
                     return NotImplemented
-            elif self._of_main and obj.__module__ != "builtins":  # where types live that have no name there
-                return NotImplemented
-        return super().reducer_override(obj)
+            return super().reducer_override(obj)
+
+    return Pickler
 
 
 def dump_by_value(thing: Any, main: Main, *, of_main: bool = False) -> bytes:
     """The pickle of anything that cloudpickle can take; with `of_main` only what ``__main__`` defines goes by value."""
     file = io.BytesIO()
-    _Pickler(file, main, of_main=of_main).dump(thing)
+    _pickler()(file, main, of_main=of_main).dump(thing)
     return file.getvalue()
 
 
@@ -127,6 +139,16 @@ class Dumper:
             except Exception:  # noqa: BLE001 - a lock among a function's globals, for one; by name it may work
                 return made
         return made
+
+
+class InContext:
+    """A function that sees the context variables of whoever asked for the call; each call has a copy of its own."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function, self._context = function, contextvars.copy_context()
+
+    def __call__(self, *args: Any, **kwds: Any) -> Any:
+        return self._context.copy().run(self._function, *args, **kwds)
 
 
 def is_importable(function: Any, main: Main) -> bool:

@@ -12,22 +12,18 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sized
 from multiprocessing import util
 from multiprocessing.context import BaseContext
-from multiprocessing.pool import (  # type: ignore[attr-defined]
-    CLOSE,
-    INIT,
-    RUN,
-    TERMINATE,
-    RemoteTraceback,
-)
+from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from coterie._coterie import PoolCore
 from coterie._pool import cpus
-from coterie._pool.functions import Dumper, Main, is_importable, loads
+from coterie._pool.functions import Dumper, InContext, Main, is_importable, loads
 from coterie._pool.results import WHOLE, AsyncResult, CallResult, IMapIterator, MapResult
-from coterie._pool.starters import ByContext, ForkedTemplate, FreshTemplate, Starter, Threads, has_one_thread
+from coterie._pool.seeds import Seeds
+from coterie._pool.starters import ByContext, ForkedTemplate, FreshTemplate, Starter, Threads, alone
 from coterie._pool.timeouts import TaskTimeoutError
+from coterie._pool.worker import Place
 from coterie.exceptions import ConfigError, StoppedError, TaskError, WorkerDiedError
 
 if TYPE_CHECKING:
@@ -38,6 +34,8 @@ __all__ = ["Pool"]
 T = TypeVar("T")
 R = TypeVar("R")
 
+# As in `multiprocessing.pool`, which is imported only when there is a traceback to show: it costs as much as a fork.
+INIT, RUN, CLOSE, TERMINATE = "INIT", "RUN", "CLOSE", "TERMINATE"
 _ONE, _STAR, _CALL = 0, 1, 2
 _GATHERED, _SORTED, _ARRIVAL, _SINGLE = 0, 1, 2, 3
 _NOTHING: Mapping[str, Any] = {}
@@ -74,7 +72,15 @@ class Pool:
     task_timeout : float, optional
         Seconds that an item may run. Then its worker is ended and replaced, and the item fails with
         `TaskTimeoutError`. Not for threads.
-    memory_limit, seed, progress, engine
+    seed : int, optional
+        Before each item, Python's `random` and NumPy's global generator are seeded with this, the number of the pool's
+        call, and the item's index: the same program draws the same numbers, whichever worker does what. Without it
+        workers draw from generators of their own. Not for threads.
+    blas_threads : int, optional
+        How many threads NumPy's BLAS and other numeric libraries use in each worker: by default this process's
+        processors divided by the workers, unless a variable like ``OMP_NUM_THREADS`` is set. Libraries that a forked
+        worker has already loaded are limited through `threadpoolctl` if it is installed. 0 leaves them alone.
+    memory_limit, progress, engine
         Not available yet: anything but None is a `ConfigError`.
     name : str, optional
         What workers are called; a number follows.
@@ -91,6 +97,10 @@ class Pool:
     A worker that dies costs the item that it ran, and no other: the item is tried again (`retries`) or fails with
     `WorkerDiedError`, and another worker takes the place. More than ten deaths within ten seconds, without one item
     finished, make the pool fail.
+
+    A worker may make a pool of its own, three deep at most; by default it has its share of the processors.
+
+    Threads run each call in a copy of the caller's context (`contextvars`).
 
     Functions that workers can import go by their names; lambdas, closures and what is defined in a notebook or at a
     prompt goes by value, once a map.
@@ -121,6 +131,7 @@ class Pool:
         progress: bool | None = None,
         name: str | None = None,
         engine: str | None = None,
+        blas_threads: int | None = None,
     ) -> None:
         self._state = INIT
         if processes is None:
@@ -135,8 +146,11 @@ class Pool:
             backend,
             retries,
             task_timeout,
-            {"memory_limit": memory_limit, "seed": seed, "progress": progress, "engine": engine},
+            seed,
+            blas_threads,
+            {"memory_limit": memory_limit, "progress": progress, "engine": engine},
         )
+        self._seeds = None if seed is None else Seeds(seed)
         self._owner = os.getpid()
         self._processes = processes
         self._calls = -1
@@ -160,14 +174,20 @@ class Pool:
             starter.core = self._core  # type: ignore[attr-defined]
         else:
             starter = _starter(
-                context, cast("int", self._core.file()), processes, initializer, initargs, name
+                context,
+                cast("int", self._core.file()),
+                processes,
+                Place.below(processes, blas_threads),
+                initializer,
+                initargs,
+                name,
             )
         host.begin(starter)
         self._starter = starter
         self._threads = threads
         self._dumps = host.dumps
         try:
-            self._core.populate()
+            (self._core.expect if starter.hurries else self._core.populate)()
         except BaseException:
             self._core.terminate()
             self._core.watch()
@@ -340,18 +360,26 @@ class Pool:
         """The place of what tasks call, with one more user."""
         core = self._core
         if self._threads:
-            return core.define(style, func)
+            return core.define(style, InContext(func))
         if not is_importable(func, self._starter.main):
             return core.define(style, bytes(self._dumps(func)))
         with self._lock:
             place = self._functions.get((func, style))
             if place is None:
-                place = core.define(style, bytes(self._dumps(func)))
+                place = core.define(style, bytes(ForkingPickler.dumps(func)))
                 self._functions[func, style] = place
                 if len(self._functions) > _FUNCTIONS_MAX:
                     core.release(self._functions.popitem(last=False)[1])
             core.share(place)
             return place
+
+    def _sown(
+        self, func: Callable[..., Any], style: int, items: Iterable[Any]
+    ) -> tuple[Callable[..., Any], int, Iterable[Any]]:
+        """With a seed, what is called with seeded generators, and numbered items."""
+        if self._seeds is None:
+            return func, style, items
+        return self._seeds.of(func, style), _ONE, enumerate(items)
 
     def _call(
         self,
@@ -370,6 +398,8 @@ class Pool:
             args, kwds = tuple(args), dict(kwds)
             # One argument needs no pickle of a pair.
             style, item = (_ONE, args[0]) if len(args) == 1 and not kwds else (_CALL, (args, kwds))
+            if self._seeds is not None:
+                func, style, item = self._seeds.of(func, style), _ONE, (0, item)
             place = self._function(func, style)
         except Exception as error:  # noqa: BLE001 - it belongs to the result, as in multiprocessing
             result._settle(False, error)
@@ -403,6 +433,7 @@ class Pool:
         waits: bool,
     ) -> MapResult:
         self._check_running()
+        func, style, iterable = self._sown(func, style, iterable)
         if not hasattr(iterable, "__len__"):
             iterable = list(iterable)
         if chunksize is None:
@@ -445,6 +476,7 @@ class Pool:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
+        func, _, iterable = self._sown(func, _ONE, iterable)
         place = self._function(func, _ONE)
         job = self._core.open(order, None, chunksize, False)
         if job is None:
@@ -558,11 +590,20 @@ def _rebuilt(told: bytes, what: str, index: int | None = None) -> BaseException:
         error = TaskError(
             f"{what} raised an exception that cannot be rebuilt here ({why!r}): {summary}", index=index
         )
+    from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]  # noqa: PLC0415 - see INIT
+
     error.__cause__ = RemoteTraceback(text)
     return error
 
 
-def _check(backend: str, retries: int, task_timeout: float | None, later: Mapping[str, object]) -> None:
+def _check(
+    backend: str,
+    retries: int,
+    task_timeout: float | None,
+    seed: int | None,
+    blas_threads: int | None,
+    later: Mapping[str, object],
+) -> None:
     if backend not in ("process", "thread"):
         raise ConfigError(f"backend must be 'process' or 'thread', not {backend!r}")
     if retries < 0:
@@ -571,6 +612,11 @@ def _check(backend: str, retries: int, task_timeout: float | None, later: Mappin
         raise ConfigError(f"task_timeout must be positive, not {task_timeout}")
     if task_timeout is not None and backend == "thread":
         raise ConfigError("task_timeout needs processes: a thread cannot be ended")
+    if seed is not None and backend == "thread":
+        raise ConfigError("seed needs processes: threads share one random generator")
+    if blas_threads is not None and blas_threads < 0:
+        raise ConfigError(f"blas_threads must be 0 or more, not {blas_threads}")
+    cpus.check_depth()
     for setting, value in later.items():
         if value is not None:
             raise ConfigError(f"{setting} is not available in this version")
@@ -582,6 +628,7 @@ def _starter(
     context: Any,
     file: int,
     workers: int,
+    place: Place,
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
     name: str | None,
@@ -591,11 +638,13 @@ def _starter(
         method = multiprocessing.get_start_method(allow_none=True)
         context = multiprocessing.get_context(method or "fork")
     if method in ("spawn", "forkserver"):
-        return ByContext(context, file, workers, initializer, initargs)
+        return ByContext(context, file, workers, place, initializer, initargs)
     process = context.Process
     names = f"{name}-{{}}" if name else f"{process.__name__.replace('Process', 'PoolWorker')}-{{}}"
-    kind = ForkedTemplate if method == "fork" or has_one_thread() else FreshTemplate
-    return kind(file, workers, initializer, initargs, names, process)
+    with alone() as is_alone:
+        if method == "fork" or is_alone:
+            return ForkedTemplate(file, workers, place, initializer, initargs, names, process)
+    return FreshTemplate(file, workers, place, initializer, initargs, names, process)
 
 
 def _end(core: PoolCore, starter: Starter, owner: int, threads: bool) -> None:

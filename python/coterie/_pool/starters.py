@@ -18,22 +18,22 @@ import socket
 import sys
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from multiprocessing import (
     process as processes,
     reduction,
-    spawn,
     util,
 )
 from multiprocessing.context import BaseContext, set_spawning_popen
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
-from coterie._coterie import PoolDesk
+from coterie._coterie import PoolDesk, pool_hold, pool_resume
 from coterie._pool import template
 from coterie._pool.functions import ImportedMain, InheritedMain, Main, dump_by_value, loads
 from coterie._pool.template import REAP, REPLY, REQUEST, START, UNKNOWN, Plan
-from coterie._pool.worker import work
+from coterie._pool.worker import Place, work
 
 Initializer = Callable[..., object] | None
 
@@ -42,6 +42,8 @@ class Starter(Protocol):
     """What the pool asks of each way to start workers."""
 
     main: Main
+    # Whether the first workers are on their way before they are asked for.
+    hurries: bool
 
     def start(self, worker: int) -> int:
         """Start a worker; its process id, or zero."""
@@ -108,6 +110,8 @@ class Member:
 class _Template:
     """The pool's side of a template."""
 
+    hurries = True
+
     def __init__(self, names: str) -> None:
         self._channel, self._theirs = socket.socketpair()
         # Its end tells workers that this process is gone, however it went.
@@ -116,40 +120,64 @@ class _Template:
         self._members: dict[int, Member] = {}
         self._names = names
         self._pid = 0
+        # The first workers are started without being asked for: who they are stands in the channel, in this order.
+        self._numbers: deque[tuple[int, int]] = deque()
+        self._begun: dict[int, int] = {}
 
     def _plan(
         self,
         file: int,
         workers: int,
+        place: Place,
         initializer: Initializer,
         initargs: tuple[Any, ...],
         process: type[BaseProcess],
         sentinel: int,
     ) -> Plan:
         current: Any = processes.current_process()
+        counter: Any = processes._process_counter  # type: ignore[attr-defined]
+        numbers = tuple(next(counter) for _ in range(workers))
+        self._numbers.extend(enumerate(numbers))
         return Plan(
             file=file,
-            workers=workers,
+            numbers=numbers,
             sentinel=sentinel,
             process=process,
             identity=tuple(current._identity),
             parent_id=os.getpid(),
             parent_name=current.name,
             names=self._names,
+            place=place,
             initializer=initializer,
             initargs=initargs,
         )
 
     def start(self, worker: int) -> int:
         with self._lock:
+            while self._numbers and worker not in self._begun:
+                self._greet()
+            if worker in self._begun:
+                return self._answered(self._begun.pop(worker))
             counter: Any = processes._process_counter  # type: ignore[attr-defined]
             number = next(counter)
-            pid = self._ask(START, worker, number)
-            if pid < 0:
-                raise OSError(-pid, f"a worker could not be forked: {os.strerror(-pid)}")
+            return self._answered(self._know(worker, number, self._ask(START, worker, number)))
+
+    def _greet(self) -> None:
+        """Hears of the next of the first workers."""
+        worker, number = self._numbers.popleft()
+        self._begun[worker] = self._know(worker, number, self._hear())
+
+    def _know(self, worker: int, number: int, pid: int) -> int:
+        if pid > 0:
             identity = (*processes.current_process()._identity, number)
             self._members[worker] = Member(pid, self._names.format(":".join(map(str, identity))))
-            return pid
+        return pid
+
+    @staticmethod
+    def _answered(pid: int) -> int:
+        if pid < 0:
+            raise OSError(-pid, f"a worker could not be forked: {os.strerror(-pid)}")
+        return pid
 
     def reap(self, worker: int) -> int | None:
         with self._lock:
@@ -162,9 +190,15 @@ class _Template:
             return None if status == UNKNOWN else status
 
     def _ask(self, verb: bytes, worker: int, number: int) -> int:
-        try:
+        while self._numbers:
+            self._greet()
+        with contextlib.suppress(OSError):
             self._channel.sendall(REQUEST.pack(verb, worker, number))
-            answer = self._channel.recv(REPLY.size)
+        return self._hear()
+
+    def _hear(self) -> int:
+        try:
+            answer = self._channel.recv(REPLY.size, socket.MSG_WAITALL)
         except OSError:
             answer = b""
         if len(answer) != REPLY.size:
@@ -173,6 +207,9 @@ class _Template:
 
     def members(self) -> list[Any]:
         with self._lock:
+            with contextlib.suppress(OSError):
+                while self._numbers:
+                    self._greet()
             return [self._members[worker] for worker in sorted(self._members)]
 
     def stop(self) -> None:
@@ -198,6 +235,7 @@ class ForkedTemplate(_Template):
         self,
         file: int,
         workers: int,
+        place: Place,
         initializer: Initializer,
         initargs: tuple[Any, ...],
         names: str,
@@ -205,14 +243,16 @@ class ForkedTemplate(_Template):
     ) -> None:
         super().__init__(names)
         self.main: Main = InheritedMain()
-        plan = self._plan(file, workers, initializer, initargs, process, self._sentinel)
+        plan = self._plan(file, workers, place, initializer, initargs, process, self._sentinel)
         util._flush_std_streams()  # type: ignore[attr-defined]
         with warnings.catch_warnings():
-            # Python 3.12 and later warn of threads; those that there are belong to other pools and run no Python.
-            warnings.simplefilter("ignore", DeprecationWarning)
+            if has_one_thread():
+                # Python 3.12 and later warn of threads; those that there are belong to pools and run no Python now.
+                warnings.simplefilter("ignore", DeprecationWarning)
             self._pid = os.fork()
         if self._pid == 0:
             try:
+                pool_resume()  # what `alone` holds
                 self.leave()
                 template.serve(self._theirs, plan)
             finally:
@@ -228,15 +268,18 @@ class FreshTemplate(_Template):
         self,
         file: int,
         workers: int,
+        place: Place,
         initializer: Initializer,
         initargs: tuple[Any, ...],
         names: str,
         process: type[BaseProcess],
     ) -> None:
+        from multiprocessing import spawn  # noqa: PLC0415 - who forks does without
+
         super().__init__(names)
         self.main = Main()
         data, pipe = os.pipe()
-        plan = self._plan(file, workers, initializer, initargs, process, self._sentinel)
+        plan = self._plan(file, workers, place, initializer, initargs, process, self._sentinel)
         preparation = spawn.get_preparation_data("template")
         for key in ("init_main_from_name", "init_main_from_path"):
             preparation.pop(key, None)
@@ -294,9 +337,14 @@ class _Begun:
 
 
 def _work(
-    file: int, workers: int, worker: int, sentinel: int, begun: tuple[Initializer, tuple[Any, ...]]
+    file: int,
+    workers: int,
+    worker: int,
+    sentinel: int,
+    place: Place,
+    begun: tuple[Initializer, tuple[Any, ...]],
 ) -> None:
-    work(file, workers, worker, sentinel, False, *begun)
+    work(file, workers, worker, sentinel, False, place, *begun)
 
 
 @contextlib.contextmanager
@@ -317,17 +365,20 @@ def _importable_main() -> Iterator[None]:
 class ByContext:
     """Workers that multiprocessing starts."""
 
+    hurries = False
+
     def __init__(
         self,
         context: BaseContext,
         file: int,
         workers: int,
+        place: Place,
         initializer: Initializer,
         initargs: tuple[Any, ...],
     ) -> None:
         self.main: Main = ImportedMain()
         self._context: Any = context
-        self._file, self._workers = file, workers
+        self._file, self._workers, self._place = file, workers, place
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
         self._begun = _Begun(initializer, initargs, self.main)
         self._sentinel, self._alive = os.pipe()
@@ -341,6 +392,7 @@ class ByContext:
                 self._workers,
                 worker,
                 _Inherited(self._sentinel),
+                self._place,
                 self._begun,
             )
             process = self._context.Process(target=_work, args=arguments)
@@ -366,6 +418,8 @@ class ByContext:
             return [self._members[worker] for worker in sorted(self._members)]
 
     def stop(self) -> None:
+        for process in self.members():
+            process.join()
         self.leave()
 
     def leave(self) -> None:
@@ -379,6 +433,7 @@ class Threads:
     """Workers that are threads of this process."""
 
     main = Main()
+    hurries = False
 
     def __init__(self, initializer: Initializer, initargs: tuple[Any, ...], name: str) -> None:
         self._initializer, self._initargs, self._name = initializer, initargs, name
@@ -435,3 +490,25 @@ class _NoCodec:
 def has_one_thread() -> bool:
     """Whether this process can be forked safely: no other thread of Python's is there."""
     return len(sys._current_frames()) == 1
+
+
+# How long the threads of pools may take to leave Python (a callback of the user's may keep them there).
+_PATIENCE = 0.2
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[bool]:
+    """Keeps the threads of all pools out of Python meanwhile, if they leave in time; says whether no other is in it."""
+    held = pool_hold(_PATIENCE)
+    try:
+        yield held and has_one_thread()
+    finally:
+        pool_resume()
+
+
+# Whoever forks, we or the user's program: no thread of ours shall own a lock of Python's then, for the child's sake.
+os.register_at_fork(
+    before=lambda: pool_hold(_PATIENCE),
+    after_in_parent=pool_resume,
+    after_in_child=lambda: pool_resume(True),
+)

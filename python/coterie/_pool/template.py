@@ -9,11 +9,10 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from multiprocessing import process as processes, spawn
-from typing import Any
+from multiprocessing import process as processes
+from typing import Any, NamedTuple
 
-from coterie._pool.worker import work
+from coterie._pool.worker import Place, work
 
 REQUEST = struct.Struct("=cii")
 REPLY = struct.Struct("=i")
@@ -22,18 +21,19 @@ START, REAP = b"S", b"R"
 UNKNOWN = -(1 << 31)
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What all workers of a pool have in common."""
 
     file: int
-    workers: int
+    # The numbers of the workers that are started at once, one each.
+    numbers: tuple[int, ...]
     sentinel: int
     process: type[processes.BaseProcess]
     identity: tuple[int, ...]
     parent_id: int
     parent_name: str
     names: str
+    place: Place
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
 
@@ -43,9 +43,13 @@ def serve(channel: socket.socket, plan: Plan) -> None:
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    plan.place.take()  # once for all workers
+    for worker, number in enumerate(plan.numbers):
+        channel.sendall(REPLY.pack(_start(channel, plan, worker, number)))
     while True:
         request = channel.recv(REQUEST.size)
         if len(request) != REQUEST.size:
+            _reap_all()
             break
         verb, worker, number = REQUEST.unpack(request)
         channel.sendall(REPLY.pack(_start(channel, plan, worker, number) if verb == START else _reap(number)))
@@ -69,8 +73,8 @@ def _start(channel: socket.socket, plan: Plan, worker: int, number: int) -> int:
 
 
 def _process(plan: Plan, worker: int, number: int) -> Any:
-    arguments = (plan.file, plan.workers, worker, plan.sentinel, True, plan.initializer, plan.initargs)
-    process: Any = plan.process(target=work, args=arguments)
+    arguments = (plan.file, len(plan.numbers), worker, plan.sentinel, True, plan.place)
+    process: Any = plan.process(target=work, args=(*arguments, plan.initializer, plan.initargs))
     process._identity = (*plan.identity, number)
     process._parent_pid = plan.parent_id
     process._parent_name = plan.parent_name
@@ -87,8 +91,19 @@ def _reap(process: int) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
+def _reap_all() -> None:
+    """Workers that have ended, so that no init need do it (a container may have none)."""
+    try:
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+    except OSError:
+        return
+
+
 def main(channel: int, data: int) -> None:
     """A template in an interpreter of its own: what it is to be comes through the pipe `data`."""
+    from multiprocessing import spawn  # noqa: PLC0415 - one that is forked does without
+
     with open(data, "rb") as pipe:
         preparation = pickle.load(pipe)
         spawn.prepare(preparation)

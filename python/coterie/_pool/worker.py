@@ -6,14 +6,13 @@ import os
 import pickle
 import signal
 import sys
-import traceback
 from collections.abc import Callable
-from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 from multiprocessing.reduction import ForkingPickler
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 from coterie._coterie import PoolDesk, pool_follow
+from coterie._pool import cpus, limits
 from coterie._pool.functions import Main, dump_by_value, loads
 
 
@@ -33,17 +32,19 @@ class Codec:
     @staticmethod
     def failure(error: BaseException) -> bytes:
         """An exception, with the text of its traceback in case it cannot be rebuilt."""
+        import traceback  # noqa: PLC0415 - what a worker may never need, no worker waits for
+
         lines = traceback.format_exception(type(error), error, error.__traceback__)
         text = '\n"""\n' + "".join(lines) + '"""'
         try:
             body = bytes(_dump_result(error))
         except Exception as why:  # noqa: BLE001 - whatever a user's __reduce__ raises
-            body = bytes(_dump_result(MaybeEncodingError(why, error)))
+            body = bytes(_dump_result(_unencodable(why, error)))
         return pickle.dumps((text, _summary(error), body))
 
     def encoding_failure(self, why: BaseException, result: object) -> bytes:
         """A result that cannot be pickled."""
-        return self.failure(MaybeEncodingError(why, result))
+        return self.failure(_unencodable(why, result))
 
 
 def _dump_result(result: object) -> Any:
@@ -58,8 +59,42 @@ def _dump_result(result: object) -> Any:
         raise
 
 
+def _unencodable(why: BaseException, thing: object) -> BaseException:
+    from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]  # noqa: PLC0415 - seldom needed
+
+    return MaybeEncodingError(why, thing)
+
+
 def _summary(error: BaseException) -> str:
+    import traceback  # noqa: PLC0415 - as above
+
     return "".join(traceback.format_exception_only(type(error), error)).strip()
+
+
+class Place(NamedTuple):
+    """Where a worker stands among processes, which a new interpreter could not know."""
+
+    # A pool in a worker of a pool in …
+    depth: int
+    # How many workers share the processors.
+    sharers: int
+    # How many threads a numeric library may use; 0 leaves it alone.
+    threads: int
+
+    @classmethod
+    def below(cls, workers: int, threads: int | None) -> Place:
+        """Of each of so many workers of this process."""
+        sharers = cpus.sharers * workers
+        if threads is None:
+            # A single worker may use what this process might.
+            leaves = workers == 1 or limits.is_decided()
+            threads = 0 if leaves else max(1, cpus.available() // workers)
+        return cls(cpus.depth + 1, sharers, threads)
+
+    def take(self) -> None:
+        """Say that we are there now."""
+        cpus.descend(self.depth, self.sharers)
+        limits.limit(self.threads)
 
 
 def work(
@@ -68,12 +103,14 @@ def work(
     worker: int,
     sentinel: int,
     group: bool,
+    place: Place,
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
 ) -> None:
     """The life of a worker process: `file` is the pool's memory, `sentinel` ends with the pool's process."""
     if not group:
         os.setpgid(0, 0)  # a terminal's Ctrl-C is for the pool's process, which decides what becomes of tasks
+        place.take()  # with a template, that has taken it
     pool_follow(sentinel, not group)
     desk = PoolDesk(file, workers, worker)
 

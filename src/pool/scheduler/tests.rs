@@ -62,7 +62,14 @@ struct Pool {
 }
 
 fn settings(workers: usize) -> Settings {
-    Settings { workers, retries: 0, task_timeout: None, tasks_max: None }
+    Settings {
+        workers,
+        retries: 0,
+        task_timeout: None,
+        tasks_max: None,
+        #[cfg(feature = "mutants")]
+        mutant: None,
+    }
 }
 
 impl Pool {

@@ -1,0 +1,156 @@
+//! Our threads that run Python, held for a moment: a thread of the user that forks does so while none of them is inside
+//! Python, where it could own a lock (a module's, a logger's) that the child would wait for in vain.
+//!
+//! The state is one word, so that a child of the fork finds nothing half done.
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::linux;
+use crate::time::Instant;
+
+/// Somebody forks; below it: how many threads are inside.
+const HELD: u32 = 1 << 31;
+static WORD: AtomicU32 = AtomicU32::new(0);
+/// Everybody sleeps with the same bit: those who wait are few, and each looks again.
+const ANYBODY: u32 = 1;
+
+thread_local! {
+    /// How often this thread went inside without leaving.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// How often it holds the others; the child of a fork goes on counting.
+    static HOLDS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// A thread that is inside, until it is dropped.
+#[derive(Debug)]
+pub struct Inside(());
+
+/// Goes inside; waits while somebody forks.
+pub fn enter() -> Inside {
+    let depth = DEPTH.get();
+    DEPTH.set(depth + 1);
+    // Who is inside already may go further: whoever wants to fork waits for it.
+    while depth == 0 {
+        let seen = WORD.load(Ordering::SeqCst);
+        if seen & HELD != 0 {
+            linux::wait(&WORD, seen, ANYBODY, Instant::NEVER);
+        } else if WORD.compare_exchange(seen, seen + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            break;
+        }
+    }
+    Inside(())
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let depth = DEPTH.get() - 1;
+        DEPTH.set(depth);
+        if depth == 0 && WORD.fetch_sub(1, Ordering::SeqCst) & HELD != 0 {
+            wake();
+        }
+    }
+}
+
+/// Keeps all others outside, once those that are inside have left; false when they have not by `deadline`, or when this
+/// thread is inside itself. A thread may hold them several times over.
+pub fn hold(deadline: Instant) -> bool {
+    let held = HOLDS.get() > 0 || DEPTH.get() == 0 && hold_first(deadline);
+    HOLDS.set(HOLDS.get() + u32::from(held));
+    held
+}
+
+fn hold_first(deadline: Instant) -> bool {
+    loop {
+        let seen = WORD.load(Ordering::SeqCst);
+        if seen & HELD != 0 {
+            if linux::wait(&WORD, seen, ANYBODY, deadline) == linux::Waited::TimedOut {
+                return false;
+            }
+        } else if WORD.compare_exchange(seen, seen | HELD, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+            break;
+        }
+    }
+    loop {
+        let seen = WORD.load(Ordering::SeqCst);
+        if seen == HELD {
+            return true;
+        }
+        if linux::wait(&WORD, seen, ANYBODY, deadline) == linux::Waited::TimedOut {
+            open();
+            return false;
+        }
+    }
+}
+
+/// Ends what [`hold`] began, in the child of a fork too; nothing if it was in vain.
+pub fn release() {
+    let holds = HOLDS.get();
+    HOLDS.set(holds.saturating_sub(1));
+    if holds == 1 {
+        open();
+    }
+}
+
+/// In the child of a fork: this is the only thread, whoever else was inside.
+pub fn renew() {
+    let held = if HOLDS.get() > 0 { HELD } else { 0 };
+    WORD.store(held + DEPTH.get().min(1), Ordering::SeqCst);
+}
+
+fn open() {
+    WORD.fetch_and(!HELD, Ordering::SeqCst);
+    wake();
+}
+
+fn wake() {
+    while linux::wake(&WORD, ANYBODY) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn nobody_is_inside_while_somebody_forks() {
+        static FORKS: AtomicBool = AtomicBool::new(false);
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                thread::spawn(|| {
+                    for _ in 0..2000 {
+                        let _inside = enter();
+                        let _further = enter();
+                        assert!(!FORKS.load(Ordering::SeqCst));
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..200 {
+            assert!(hold(linux::now() + Duration::from_mins(1)));
+            FORKS.store(true, Ordering::SeqCst);
+            thread::yield_now();
+            FORKS.store(false, Ordering::SeqCst);
+            release();
+        }
+        for thread in threads {
+            thread.join().expect("nobody was inside");
+        }
+        // Who is inside cannot hold the others, and does not wait for itself.
+        let inside = enter();
+        assert!(!hold(Instant::NEVER));
+        thread::spawn(|| assert!(!hold(linux::now() + Duration::from_millis(1))))
+            .join()
+            .expect("it gives up");
+        drop(inside);
+        assert!(hold(Instant::NEVER) && hold(Instant::NEVER));
+        release();
+        thread::spawn(|| assert!(!hold(linux::now() + Duration::from_millis(1)))).join().expect("it is held");
+        release();
+        release(); // one too many does nothing
+        drop(enter());
+    }
+}
