@@ -1,10 +1,7 @@
 //! The bytes of an entry, and of what members say to each other.
 
-use std::time::Duration;
-
 use super::{Message, Outcome, Reply, SessionId, SessionStamp};
-use crate::raft::variants;
-use crate::wire::{Decode, Encode, Malformed, Reader};
+use crate::wire::variants;
 
 /// What one entry asks of every member's machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,21 +104,6 @@ variants!(Outcome {
     7 => Answered,
     8 => Malformed,
 });
-
-/// In nanoseconds. Whoever waits longer than 584 years is taken to wait that long.
-impl Encode for Duration {
-    fn encode(&self, out: &mut Vec<u8>) {
-        u64::try_from(self.as_nanos()).unwrap_or(u64::MAX).encode(out);
-    }
-}
-
-impl Decode for Duration {
-    const SIZE_MIN: usize = u64::SIZE_MIN;
-
-    fn decode(input: &mut Reader) -> Result<Self, Malformed> {
-        input.u64().map(Self::from_nanos)
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 
 use super::StateMachine;
-use crate::raft::{Index, variants};
-use crate::wire::{Decode, Encode, Malformed, Reader, VERSION, write_count};
+use crate::raft::Index;
+use crate::wire::{Decode, Encode, Malformed, VERSION, variants, write_count};
 
 /// Values under keys, in the order of the keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -13,6 +13,7 @@ mod replica;
 mod replicated;
 mod ring;
 mod sim;
+mod store;
 mod thesis;
 mod wal;
 mod wire;

@@ -1,0 +1,5 @@
+//! The standard world of a store.
+
+mod plain;
+
+pub use plain::Plain;
