@@ -51,6 +51,8 @@ pub enum Mutant {
     HalfATransaction,
     /// Each step of a transaction has a revision of its own.
     RevisionPerStep,
+    /// What was to end a lease when its holder's connection had ended, ends it though he is back.
+    ExpiryOfAnotherConnection,
     /// A key that moved to another lease still goes with its first one.
     KeyOfTwoLeases,
     /// A lock is handed on to whoever queued last.
@@ -70,6 +72,7 @@ impl Mutant {
         Self::LockOfADeadLease,
         Self::HalfATransaction,
         Self::RevisionPerStep,
+        Self::ExpiryOfAnotherConnection,
         Self::KeyOfTwoLeases,
         Self::UnfairQueue,
         Self::RestartForgetsTheQueue,

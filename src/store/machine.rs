@@ -20,7 +20,7 @@ use std::time::Duration;
 pub enum Response<T = Bytes> {
     /// This.
     Now(T),
-    /// Nothing yet: [`Store::consequences`] will have it.
+    /// Nothing yet: [`Store::take_woken`] or [`Store::take_watched`] will have it.
     Later,
 }
 
@@ -33,17 +33,6 @@ pub struct LeaseChange {
     pub terms: Option<LeaseTerms>,
 }
 
-/// What commands have led to, beside their own results.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Consequences {
-    /// Leases that began, changed or ended, in this order.
-    pub leases: Vec<LeaseChange>,
-    /// Commands that waited and need not any longer, with what became of them.
-    pub woken: Vec<(Ticket, Answer)>,
-    /// Watches that need not wait any longer.
-    pub watched: Vec<(WatchToken, Answer)>,
-}
-
 /// A replicated store: see the [module](self).
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -53,7 +42,9 @@ pub struct Store {
     pub(super) locks: Locks,
     pub(super) alarm: bool,
     watches: Watches,
-    consequences: Consequences,
+    lease_changes: Vec<LeaseChange>,
+    woken: Vec<(Ticket, Answer)>,
+    watched: Vec<(WatchToken, Answer)>,
     /// What the command at hand has changed.
     touched: Vec<Place>,
 }
@@ -74,7 +65,9 @@ impl Store {
             locks: Locks::default(),
             alarm: false,
             watches: Watches::default(),
-            consequences: Consequences::default(),
+            lease_changes: Vec::new(),
+            woken: Vec::new(),
+            watched: Vec::new(),
             touched: Vec::new(),
         }
     }
@@ -215,11 +208,18 @@ impl Store {
 
     /// The time of a lease is over, or its holder is gone: unless it was attached anew meanwhile, it ends.
     pub fn expire(&mut self, lease: LeaseId, attachment: u64) {
-        if self.lease(lease).is_some_and(|terms| terms.attachment == attachment) {
+        let ignores = mutant!(self, ExpiryOfAnotherConnection);
+        if self.lease(lease).is_some_and(|terms| terms.attachment == attachment || ignores) {
             // What it would refuse is not there.
             let _ = self.revoke(lease);
             self.commit();
         }
+    }
+
+    /// History before a revision is old, as whoever measures time has found. What is compacted already, or has not been
+    /// yet, is left as it is.
+    pub fn compact_to(&mut self, revision: Revision) {
+        let _ = self.compact(revision);
     }
 
     /// Answers a query, from its bytes.
@@ -286,14 +286,25 @@ impl Store {
         self.watches.remove(token);
     }
 
-    /// What all that was executed since this was last called has led to.
-    pub fn consequences(&mut self) -> Consequences {
+    /// Takes the commands that waited and need not any longer, with what became of them.
+    pub fn take_woken(&mut self) -> Vec<(Ticket, Answer)> {
+        std::mem::take(&mut self.woken)
+    }
+
+    /// Takes the leases that began, changed or ended, in this order.
+    pub fn take_lease_changes(&mut self) -> Vec<LeaseChange> {
+        std::mem::take(&mut self.lease_changes)
+    }
+
+    /// Takes the watches that need not wait any longer, with what they were to see. Nothing is lost when this is asked
+    /// for late: more is seen at once.
+    pub fn take_watched(&mut self) -> Vec<(WatchToken, Answer)> {
         for (token, watch, from) in self.watches.take_ready() {
             let reply = self.look(&watch, from).unwrap_or_else(Reply::Refused);
             let answer = Answer { revision: self.revision(), reply };
-            self.consequences.watched.push((token, answer));
+            self.watched.push((token, answer));
         }
-        std::mem::take(&mut self.consequences)
+        std::mem::take(&mut self.watched)
     }
 
     fn refuse(&self, refusal: Refusal) -> Response<Answer> {
@@ -303,11 +314,11 @@ impl Store {
     /// Another state has come in the place of this one: whoever watched is answered, or waits for what comes next.
     pub(super) fn adopt(&mut self, mut other: Self) {
         let watches = self.watches.take_all();
-        other.consequences = std::mem::take(&mut self.consequences);
+        other.watched = std::mem::take(&mut self.watched);
         *self = other;
         for (token, watch) in watches {
             if let Response::Now(answer) = self.watch(token, watch) {
-                self.consequences.watched.push((token, answer));
+                self.watched.push((token, answer));
             }
         }
     }
@@ -675,20 +686,20 @@ impl Store {
         let lease = if lease == 0 { self.leases.free_name(index) } else { lease };
         let terms = LeaseTerms { ttl, home, attachment: index };
         self.leases.all.insert(lease, Lease { terms, keys: BTreeSet::new() });
-        self.consequences.leases.push(LeaseChange { lease, terms: Some(terms) });
+        self.lease_changes.push(LeaseChange { lease, terms: Some(terms) });
         Ok(Reply::Granted { lease, attachment: index })
     }
 
     fn attach(&mut self, index: Ticket, lease: LeaseId, home: u64) -> Result<Reply, Refusal> {
         let terms = &mut self.leases.all.get_mut(&lease).ok_or(Refusal::LeaseNotFound)?.terms;
         (terms.home, terms.attachment) = (home, index);
-        self.consequences.leases.push(LeaseChange { lease, terms: Some(*terms) });
+        self.lease_changes.push(LeaseChange { lease, terms: Some(*terms) });
         Ok(Reply::Attached { attachment: index })
     }
 
     fn revoke(&mut self, lease: LeaseId) -> Result<Reply, Refusal> {
         let over = self.leases.all.remove(&lease).ok_or(Refusal::LeaseNotFound)?;
-        self.consequences.leases.push(LeaseChange { lease, terms: None });
+        self.lease_changes.push(LeaseChange { lease, terms: None });
         let count = over.keys.len() as u64;
         for key in over.keys {
             self.delete(&Keys::One(key), false);
@@ -766,7 +777,7 @@ impl Store {
             Turn::Gone { tickets, .. } => (tickets, Reply::Refused(Refusal::LeaseNotFound)),
         };
         let answer = Answer { revision: self.revision(), reply };
-        self.consequences.woken.extend(tickets.into_iter().map(|ticket| (ticket, answer.clone())));
+        self.woken.extend(tickets.into_iter().map(|ticket| (ticket, answer.clone())));
     }
 }
 

@@ -47,7 +47,7 @@ mod watches;
 pub use limits::Limits;
 #[cfg(feature = "mutants")]
 pub use limits::Mutant;
-pub use machine::{Consequences, LeaseChange, Response, Store};
+pub use machine::{LeaseChange, Response, Store};
 pub use messages::{
     Answer, Command, Compare, Comparison, Contents, Done, Entry, Event, EventKind, Expected, Keys, LeaseId,
     LeaseTerms, Operation, Order, Past, Put, PutLease, Query, Range, Refusal, Reply, Revision, Sort, Status,

@@ -12,9 +12,9 @@
 
 use bytes::Bytes;
 
-use super::history::{History, Pin, Version};
+use super::history::{History, Pin, Slot, Version};
 use super::leases::Lease;
-use super::{LeaseTerms, Limits, Store};
+use super::{LeaseTerms, Limits, Revision, Store};
 use crate::wire::{Decode, Encode, Malformed, Reader, VERSION, structures, write_count};
 use std::collections::BTreeSet;
 
@@ -69,13 +69,7 @@ impl Store {
             if out.len() >= end {
                 break;
             }
-            let count = slot.versions().filter(|version| version.mod_revision <= pin.revision).count();
-            if count > 0 {
-                out.push(KEY);
-                slot.key.encode(out);
-                write_count(count, out);
-                slot.versions().take(count).for_each(|version| version.encode(out));
-            }
+            slot.encode_through(pin.revision, out);
             written = Some(slot.key.clone());
         }
         while out.len() < end
@@ -101,11 +95,14 @@ impl Store {
     }
 
     /// The whole state, at once.
-    pub fn snapshot(&mut self) -> Vec<u8> {
+    pub fn snapshot(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let mut pinned = self.pin();
-        while self.write(&mut pinned, usize::MAX, &mut out) {}
-        self.unpin(pinned);
+        FORMAT.encode(&mut out);
+        self.encode_header(&mut out);
+        for slot in self.history.after(None) {
+            slot.encode_through(self.revision(), &mut out);
+        }
+        out.push(END);
         out
     }
 
@@ -229,6 +226,19 @@ impl Store {
             }
         }
         Ok(())
+    }
+}
+
+impl Slot {
+    /// The versions up to a revision, if there are any.
+    fn encode_through(&self, revision: Revision, out: &mut Vec<u8>) {
+        let count = self.versions().take_while(|version| version.mod_revision <= revision).count();
+        if count > 0 {
+            out.push(KEY);
+            self.key.encode(out);
+            write_count(count, out);
+            self.versions().take(count).for_each(|version| version.encode(out));
+        }
     }
 }
 

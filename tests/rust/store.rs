@@ -296,10 +296,10 @@ impl Twins {
     fn compare(&mut self) {
         assert_eq!(self.store.contents(), self.plain.contents());
         assert_eq!(self.store.bytes(), self.plain.bytes());
-        let mut consequences = self.store.consequences();
-        consequences.woken.sort_by_key(|(ticket, _)| *ticket);
-        assert_eq!(consequences.woken, self.plain.take_woken());
-        for (token, answer) in consequences.watched {
+        let mut woken = self.store.take_woken();
+        woken.sort_by_key(|(ticket, _)| *ticket);
+        assert_eq!(woken, self.plain.take_woken());
+        for (token, answer) in self.store.take_watched() {
             let at = self.watches.iter().position(|(waits, _)| *waits == token).expect("it waits");
             let (_, watch) = self.watches.remove(at);
             assert!(!matches!(&answer.reply, Reply::Events { events, .. } if events.is_empty()));

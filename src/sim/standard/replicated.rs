@@ -153,7 +153,7 @@ impl RaftInside for Replica {
     fn inner_message(message: &Message) -> Option<&raft::Message> {
         match message {
             Message::Raft(message) => Some(message),
-            Message::Forward { .. } | Message::Forwarded(_) => None,
+            _ => None,
         }
     }
 
