@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! cargo run --release --example worlds -- [--from 0] [--count 10000] [--budget SECONDS] [--threads 2] \
-//!     [--world replica|bare] [--fidelity values|bytes]
+//!     [--world replica|store|bare] [--fidelity values|bytes]
 //! cargo run --release --example worlds --features mutants -- --mutants all [--ranges 20] [--limit 1000]
 //! ```
 //!
-//! The standard world is a replica's, with clients that have sessions; `--world bare` is of Raft alone.
+//! The standard world is a replica's, with clients that have sessions; `--world store` is of the real store, with leases,
+//! locks and watches; `--world bare` is of Raft alone.
 //!
 //! The first form runs worlds of consecutive seeds and fails when an invariant is violated; with a budget it stops
 //! when the time is up, and prints the seeds that it has run; through bytes, messages travel in frames, records lie in
@@ -14,7 +15,7 @@
 //! until the judge sees it, in disjoint ranges of seeds.
 #![expect(clippy::disallowed_methods, reason = "a command: it measures, and uses all cores")]
 
-use coterie::sim::standard::{self, EPILOGUE, HORIZON, replicated};
+use coterie::sim::standard::{self, EPILOGUE, HORIZON, replicated, stored};
 use coterie::sim::{Bytes, Failure, Fingerprint, Host, Kind, Load, Medium, Watch, World};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -30,7 +31,15 @@ struct Options {
     mutants: Option<String>,
     ranges: u64,
     limit: u64,
-    bare: bool,
+    world: Kindred,
+}
+
+/// Which standard world.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kindred {
+    Bare,
+    Replica,
+    Store,
 }
 
 fn options() -> Options {
@@ -44,7 +53,7 @@ fn options() -> Options {
         mutants: None,
         ranges: 20,
         limit: 1000,
-        bare: false,
+        world: Kindred::Replica,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
@@ -66,9 +75,12 @@ fn options() -> Options {
             "--ranges" => options.ranges = number(),
             "--limit" => options.limit = number(),
             "--world" => match value.as_str() {
-                "bare" => options.bare = true,
-                "replica" => options.bare = false,
-                other => panic!("there is a world of `bare` Raft and one of a `replica`, not of {other}"),
+                "bare" => options.world = Kindred::Bare,
+                "replica" => options.world = Kindred::Replica,
+                "store" => options.world = Kindred::Store,
+                other => {
+                    panic!("there are worlds of `bare` Raft, of a `replica` and of a `store`, not of {other}")
+                }
             },
             other => panic!("{other}? See the head of examples/worlds.rs"),
         }
@@ -129,7 +141,21 @@ fn one_world(options: &Options, seed: u64, sum: &Mutex<Sum>) {
         let outcome = standard::finish(&mut world);
         let (reads, writes, _) = world.watch().history.counts();
         add(sum, &world, outcome, (reads, writes));
-    } else if options.bare {
+    } else if options.world == Kindred::Store {
+        let mut world = stored::Scenario::new(seed).build();
+        let outcome = stored::finish(&mut world);
+        if std::env::var("DEBUG_X").is_ok() {
+            for node in world.nodes() {
+                let text = format!("{:?}", world.machine(node));
+                let at = text.find("leases: Leases {").unwrap_or(0);
+                println!("{node:?} {:?} {}", world.machine(node).map(|m| m.raft().status()), &text[at..(at + 900).min(text.len())]);
+            }
+            println!("{:?} {:?}", world.watch().counts(), stored::Scenario::new(seed).clients);
+            println!("{:?}", stored::Scenario::new(seed).replica);
+        }
+        let counts = world.watch().counts();
+        add(sum, &world, outcome, (counts.reads, counts.answers));
+    } else if options.world == Kindred::Bare {
         let mut world = standard::Scenario::new(seed).build();
         let outcome = standard::finish(&mut world);
         let (reads, writes, _) = world.watch().history.counts();
@@ -205,17 +231,45 @@ fn mutants(_options: &Options, _which: &str) -> bool {
     false
 }
 
+/// A bug to plant, and where.
+#[cfg(feature = "mutants")]
+#[derive(Clone, Copy, Debug)]
+enum Planted {
+    Raft(coterie::raft::Mutant),
+    Replica(coterie::replica::Mutant),
+    /// By its number, counted from 1.
+    Store(usize),
+}
+
+#[cfg(feature = "mutants")]
+impl Planted {
+    /// Those that a world can see. What is planted below the store is seen in the others.
+    fn all(world: Kindred) -> Vec<Self> {
+        if world == Kindred::Store {
+            let replica = coterie::replica::Mutant::ALL.iter().copied().map(Self::Replica);
+            let store = (1..=coterie::store::Mutant::ALL.len()).map(Self::Store);
+            return replica.chain(store).collect();
+        }
+        coterie::raft::Mutant::ALL.iter().copied().map(Self::Raft).collect()
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Raft(mutant) => format!("{mutant:?}"),
+            Self::Replica(mutant) => format!("{mutant:?}"),
+            Self::Store(number) => format!("{:?}", coterie::store::Mutant::ALL[number - 1]),
+        }
+    }
+}
+
 /// Plants each bug and counts the worlds until it is seen.
 #[cfg(feature = "mutants")]
 fn mutants(options: &Options, which: &str) -> bool {
-    use coterie::raft::Mutant;
-
-    let chosen: Vec<Mutant> = Mutant::ALL
-        .iter()
-        .copied()
-        .filter(|mutant| which == "all" || format!("{mutant:?}") == which)
-        .collect();
-    assert!(!chosen.is_empty(), "no mutant is called {which}; there are {:?}", Mutant::ALL);
+    let all = Planted::all(options.world);
+    let chosen: Vec<Planted> =
+        all.iter().copied().filter(|mutant| which == "all" || mutant.name() == which).collect();
+    let names: Vec<String> = all.iter().map(|mutant| mutant.name()).collect();
+    assert!(!chosen.is_empty(), "no mutant is called {which}; there are {names:?}");
     let mut good = true;
     println!("{:34} {:>6} {:>6} {:>6}  seen as", "worlds until it is seen", "least", "median", "most");
     for mutant in chosen {
@@ -223,27 +277,37 @@ fn mutants(options: &Options, which: &str) -> bool {
         counts.sort_unstable();
         let median = counts[counts.len() / 2];
         let most = counts[counts.len() - 1];
-        println!("{:34} {:>6} {median:>6} {most:>6}  {seen}", format!("{mutant:?}"), counts[0]);
+        println!("{:34} {:>6} {median:>6} {most:>6}  {seen}", mutant.name(), counts[0]);
         good &= most <= options.limit && median <= 50;
     }
     good
 }
 
 #[cfg(feature = "mutants")]
-fn run_mutant(options: &Options, mutant: coterie::raft::Mutant, seed: u64) -> Result<(), Failure> {
-    if options.bare {
-        let mut scenario = standard::Scenario::new(seed);
-        scenario.raft.mutant = Some(mutant);
-        return standard::finish(&mut scenario.build());
+fn run_mutant(options: &Options, mutant: Planted, seed: u64) -> Result<(), Failure> {
+    match mutant {
+        Planted::Store(number) => stored::run_mutant(stored::Scenario::new(seed), number),
+        Planted::Replica(mutant) => {
+            let mut scenario = stored::Scenario::new(seed);
+            scenario.replica.mutant = Some(mutant);
+            stored::run_mutant(scenario, 0)
+        }
+        Planted::Raft(mutant) if options.world == Kindred::Bare => {
+            let mut scenario = standard::Scenario::new(seed);
+            scenario.raft.mutant = Some(mutant);
+            standard::finish(&mut scenario.build())
+        }
+        Planted::Raft(mutant) => {
+            let mut scenario = replicated::Scenario::new(seed);
+            scenario.replica.raft.mutant = Some(mutant);
+            replicated::finish(&mut scenario.build())
+        }
     }
-    let mut scenario = replicated::Scenario::new(seed);
-    scenario.replica.raft.mutant = Some(mutant);
-    replicated::finish(&mut scenario.build())
 }
 
 /// For each range of seeds, how many worlds it took; and what the judge called it, most often first.
 #[cfg(feature = "mutants")]
-fn hunt(options: &Options, mutant: coterie::raft::Mutant) -> (Vec<u64>, String) {
+fn hunt(options: &Options, mutant: Planted) -> (Vec<u64>, String) {
     use std::collections::BTreeMap;
     use std::sync::atomic::AtomicBool;
 

@@ -622,7 +622,7 @@ impl Replica {
             // From here on, this member's own application says what becomes of it.
             Fate::Applied(Outcome::Waiting { ticket }) => {
                 self.park(ticket, waiter);
-                if ticket <= self.applied && !mutant!(self, WakeUpIsMissed) {
+                if ticket <= self.applied {
                     out.notify(Event::Parked(vec![ticket]));
                 }
             }
@@ -851,7 +851,7 @@ impl Replica {
             }
         }
         self.applied = through;
-        if std::mem::take(&mut self.missed) && !mutant!(self, WakeUpIsMissed) {
+        if std::mem::take(&mut self.missed) {
             let tickets: Vec<Index> = self.parked.range(..=through).map(|(ticket, _)| *ticket).collect();
             if !tickets.is_empty() {
                 out.notify(Event::Parked(tickets));

@@ -42,8 +42,6 @@ pub enum Mutant {
     NewLeaderGrantsNoTime,
     /// Leases do not end by themselves.
     NothingExpires,
-    /// Whoever waits for a lock at a member that was behind is not told when the lock is his.
-    WakeUpIsMissed,
 }
 
 #[cfg(feature = "mutants")]
@@ -54,7 +52,6 @@ impl Mutant {
         Self::RenewalOfADeposedLeader,
         Self::NewLeaderGrantsNoTime,
         Self::NothingExpires,
-        Self::WakeUpIsMissed,
     ];
 }
 

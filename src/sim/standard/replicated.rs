@@ -213,7 +213,7 @@ where
 }
 
 /// From when on there must be progress by this plan, and whose.
-fn heals(plan: &super::super::faults::Plan) -> (Option<Duration>, Vec<NodeId>) {
+pub(super) fn heals(plan: &super::super::faults::Plan) -> (Option<Duration>, Vec<NodeId>) {
     let heal = plan.faults.iter().find_map(|fault| match &fault.kind {
         Kind::Heal { core } => Some((fault.start.since(crate::time::Instant::ZERO), core.clone())),
         _ => None,
