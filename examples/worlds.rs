@@ -144,15 +144,6 @@ fn one_world(options: &Options, seed: u64, sum: &Mutex<Sum>) {
     } else if options.world == Kindred::Store {
         let mut world = stored::Scenario::new(seed).build();
         let outcome = stored::finish(&mut world);
-        if std::env::var("DEBUG_X").is_ok() {
-            for node in world.nodes() {
-                let text = format!("{:?}", world.machine(node));
-                let at = text.find("leases: Leases {").unwrap_or(0);
-                println!("{node:?} {:?} {}", world.machine(node).map(|m| m.raft().status()), &text[at..(at + 900).min(text.len())]);
-            }
-            println!("{:?} {:?}", world.watch().counts(), stored::Scenario::new(seed).clients);
-            println!("{:?}", stored::Scenario::new(seed).replica);
-        }
         let counts = world.watch().counts();
         add(sum, &world, outcome, (counts.reads, counts.answers));
     } else if options.world == Kindred::Bare {

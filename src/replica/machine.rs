@@ -1,7 +1,7 @@
 //! The application of a replica: a user's machine, made exactly-once, with its snapshots.
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::codec::Command;
 use super::sessions::Verdict;
@@ -9,7 +9,7 @@ use super::{Event, Limits, Outcome, Replica, Request, Sessions, Shelf, Token};
 use crate::id::NodeId;
 use crate::protocol::Application;
 use crate::raft::{Entries, Index, Payload, Position, Snapshot, SnapshotId};
-use crate::store::{LeaseChange, LeaseId, Response, Revision};
+use crate::store::{LeaseChange, LeaseId, Pinned, Response, Revision, Store};
 use crate::wire::{Decode, Encode, Malformed, Reader};
 
 /// What is replicated: a deterministic machine. It reads no clock, draws no randomness and depends on no hash order,
@@ -97,6 +97,9 @@ const NOTED_EVERY: Revision = 64;
 
 /// The version of snapshots.
 const VERSION: u16 = 1;
+
+/// Where what is summed begins: behind the version.
+const SUMMED_FROM: usize = size_of::<u16>();
 
 impl<S: StateMachine> Machine<S> {
     /// Member `id`'s machine, at the start of a life: `state` is empty, `shelf` is what the lives before left.
@@ -288,15 +291,13 @@ impl<S: StateMachine> Machine<S> {
         vec![Request::Snapshotted { last: self.applied.index, length }]
     }
 
-    /// The sessions, then the state, behind a checksum: a damaged snapshot must not become a state.
+    /// The sessions, then the state, before a checksum: a damaged snapshot must not become a state.
     fn to_snapshot(&self) -> Vec<u8> {
-        let mut body = Vec::new();
-        self.sessions.encode(&mut body);
-        body.extend_from_slice(&self.state.snapshot());
-        let mut bytes = Vec::with_capacity(body.len() + 10);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&xxh3_64(&body).to_le_bytes());
-        bytes.append(&mut body);
+        let mut bytes = Vec::new();
+        VERSION.encode(&mut bytes);
+        self.sessions.encode(&mut bytes);
+        bytes.extend_from_slice(&self.state.snapshot());
+        xxh3_64(&bytes[SUMMED_FROM..]).encode(&mut bytes);
         bytes
     }
 
@@ -319,10 +320,10 @@ impl<S: StateMachine> Machine<S> {
         if input.u16()? != VERSION {
             return Err(input.malformed("a version of ours before this"));
         }
-        let checksum = input.u64()?;
-        let body = input.take(input.remaining())?;
-        if xxh3_64(&body) != checksum {
-            return Err(input.malformed("what was summed"));
+        let length = input.remaining().checked_sub(size_of::<u64>());
+        let body = input.take(length.ok_or_else(|| input.malformed("a checksum"))?)?;
+        if input.u64()? != xxh3_64(&body) {
+            return Err(input.malformed("what was summed before this"));
         }
         let mut input = Reader::new(body, VERSION);
         let sessions = Sessions::decode(&mut input)?;
@@ -335,5 +336,60 @@ impl<S: StateMachine> Machine<S> {
     fn damaged(&mut self, what: &'static str) -> Vec<Request> {
         self.damage = Some(what);
         vec![Request::Damaged(what)]
+    }
+}
+
+/// A snapshot of a store that is written in pieces while entries go on being applied: what a driver does whose store is
+/// large. It is restored as one that [`Event::MakeSnapshot`] makes at once.
+pub struct Writing {
+    id: SnapshotId,
+    head: Vec<u8>,
+    pinned: Pinned,
+    sum: Xxh3,
+}
+
+impl Writing {
+    /// The name of the snapshot.
+    pub const fn id(&self) -> SnapshotId {
+        self.id
+    }
+
+    /// Whether all of it was written. When there is no more, and it is not whole, a snapshot has come in the place of
+    /// the state.
+    pub const fn is_whole(&self) -> bool {
+        self.pinned.is_whole()
+    }
+}
+
+impl Machine<Store> {
+    /// Holds on to what is applied now.
+    pub fn begin_snapshot(&mut self) -> Writing {
+        let id = SnapshotId { last: self.applied, by: self.id };
+        let mut head = Vec::new();
+        self.sessions.encode(&mut head);
+        Writing { id, head, pinned: self.state.pin(), sum: Xxh3::new() }
+    }
+
+    /// Appends the next piece, of about so many bytes; whether there is more.
+    pub fn write_snapshot(&mut self, writing: &mut Writing, bytes: usize, out: &mut Vec<u8>) -> bool {
+        if writing.is_whole() {
+            return false;
+        }
+        if !writing.head.is_empty() {
+            VERSION.encode(out);
+        }
+        let start = out.len();
+        out.append(&mut writing.head);
+        let more = self.state.write(&mut writing.pinned, bytes, out);
+        writing.sum.update(&out[start..]);
+        if writing.is_whole() {
+            writing.sum.digest().encode(out);
+        }
+        more
+    }
+
+    /// Lets go of it, written out or not.
+    pub fn end_snapshot(&mut self, writing: Writing) {
+        self.state.unpin(writing.pinned);
     }
 }

@@ -55,7 +55,7 @@ mod taken;
 pub use codec::{Command, HEADER_BYTES};
 pub use core::Replica;
 pub use key_value::{KeyValue, Operation, OperationResult};
-pub use machine::{Machine, StateMachine};
+pub use machine::{Machine, StateMachine, Writing};
 pub use messages::{
     Answer, Consistency, Error, Event, LeaseReply, Message, Outcome, Reply, Request, SessionId, SessionStamp,
     Timer, Token,

@@ -31,7 +31,8 @@ pub(super) struct Version {
     pub(super) mod_revision: Revision,
     /// 0: the key was deleted.
     pub(super) create_revision: Revision,
-    pub(super) version: u64,
+    /// How often the key was set since it was created.
+    pub(super) count: u64,
     pub(super) lease: LeaseId,
     pub(super) value: Bytes,
 }
@@ -83,7 +84,7 @@ pub(super) struct Pin {
 
 impl Version {
     pub(super) const fn deletion(revision: Revision) -> Self {
-        Self { mod_revision: revision, create_revision: 0, version: 0, lease: 0, value: Bytes::new() }
+        Self { mod_revision: revision, create_revision: 0, count: 0, lease: 0, value: Bytes::new() }
     }
 
     pub(super) const fn is_deletion(&self) -> bool {
@@ -101,13 +102,13 @@ impl Version {
             value: Bytes::new(),
             create_revision: self.create_revision,
             mod_revision: self.mod_revision,
-            version: self.version,
+            version: self.count,
             lease: self.lease,
         }
     }
 
     fn digest(&self, key: u64) -> u64 {
-        let words = [self.mod_revision, self.create_revision, self.version, self.lease, xxh3_64(&self.value)];
+        let words = [self.mod_revision, self.create_revision, self.count, self.lease, xxh3_64(&self.value)];
         words.into_iter().fold(key, fold)
     }
 }
@@ -222,7 +223,7 @@ impl History {
     pub(super) fn put(&mut self, revision: Revision, key: &Bytes, value: Bytes, lease: LeaseId) -> Place {
         let hash = xxh3_64(key);
         let mut version =
-            Version { mod_revision: revision, create_revision: revision, version: 1, lease, value };
+            Version { mod_revision: revision, create_revision: revision, count: 1, lease, value };
         let place = match self.find_hashed(key, hash) {
             Some(place) => {
                 let slot = &mut self.slots[place as usize];
@@ -232,7 +233,7 @@ impl History {
                     }
                 } else {
                     version.create_revision = slot.latest.create_revision;
-                    version.version = slot.latest.version + 1;
+                    version.count = slot.latest.count + 1;
                 }
                 let before = std::mem::replace(&mut slot.latest, version);
                 slot.earlier.push_back(before);
@@ -316,7 +317,7 @@ impl History {
             if slot.earlier.is_empty() {
                 slot.earlier = VecDeque::new();
             }
-            self.count_out(place, version);
+            self.count_out(place, &version);
         }
     }
 
@@ -325,12 +326,12 @@ impl History {
         let slot = &mut self.slots[place as usize];
         if slot.earlier.front().is_some_and(|first| first.mod_revision == revision && first.is_deletion()) {
             if let Some(version) = slot.earlier.pop_front() {
-                self.count_out(place, version);
+                self.count_out(place, &version);
             }
         } else if slot.latest.mod_revision == revision && slot.latest.is_deletion() {
             let version = slot.latest.clone();
             let (key, hash) = (slot.key.clone(), slot.hash);
-            self.count_out(place, version);
+            self.count_out(place, &version);
             self.dead.remove(&key);
             self.table.remove(hash, place);
             self.slots[place as usize].key = Bytes::new();
@@ -338,9 +339,9 @@ impl History {
         }
     }
 
-    fn count_out(&mut self, place: Place, version: Version) {
+    fn count_out(&mut self, place: Place, version: &Version) {
         let slot = &self.slots[place as usize];
-        self.bytes -= slot.weight(&version);
+        self.bytes -= slot.weight(version);
         self.digest = self.digest.wrapping_sub(version.digest(slot.hash));
         let key = &slot.key;
         for pin in self.pins.values_mut() {
@@ -470,10 +471,10 @@ impl History {
         self.log = changes.into();
     }
 
-    /// The greatest revision that some version has.
+    /// The greatest revision at which some key was set that is still there.
     #[cfg(feature = "mutants")]
     pub(super) fn revision_found(&self) -> Revision {
-        self.after(None).map(|slot| slot.latest.mod_revision).max().unwrap_or(1)
+        self.present(&Keys::all()).map(|slot| slot.latest.mod_revision).max().unwrap_or(1)
     }
 }
 

@@ -33,7 +33,11 @@ impl Leases {
 
     /// A name that is free: the entry's place, unless somebody has chosen that one for himself.
     pub(super) fn free_name(&self, index: Ticket) -> LeaseId {
-        (index.max(1)..).find(|name| !self.contains(*name)).unwrap_or_default()
+        let mut name = index.max(1);
+        while self.contains(name) {
+            name += 1;
+        }
+        name
     }
 
     /// A key has one lease now, and had another, or none, before.

@@ -43,7 +43,8 @@ pub enum Mutant {
     /// Compaction at the very revision of a deletion forgets the deletion, and who watches from there misses it
     /// (etcd#18089, etcd#19179).
     CompactionForgetsTheDeletion,
-    /// A restart takes the latest revision that is still there for the present one (etcd#17780).
+    /// A restart takes the latest revision of a key that is there for the present one: after a deletion, revisions, and
+    /// with them the tokens of locks, come twice (etcd#17780).
     RestartFindsTheRevision,
     /// A lock is granted though the lease ended while it waited (etcd#11456).
     LockOfADeadLease,

@@ -184,22 +184,21 @@ impl Store {
                 self.transact(&compares, &success, &failure)
             }
             Command::CompareAndSwap { key, expected, value, lease } => {
-                self.compare_and_swap(&key, expected, value, lease)
+                self.compare_and_swap(&key, expected.as_ref(), value, lease)
             }
             Command::Grant { lease, ttl, home } => self.grant(index, lease, ttl, home),
             Command::Revoke { lease } => self.revoke(lease),
             Command::Attach { lease, home } => self.attach(index, lease, home),
             Command::Compact { revision } => self.compact(revision),
             Command::Acquire { name, lease, value, wait } => {
-                match self.acquire(index, &name, lease, value, wait) {
-                    Some(reply) => reply,
-                    None => {
-                        self.commit();
-                        return Response::Later;
-                    }
+                if let Some(reply) = self.acquire(index, &name, lease, &value, wait) {
+                    reply
+                } else {
+                    self.commit();
+                    return Response::Later;
                 }
             }
-            Command::Release { name, lease } => self.release(&name, lease),
+            Command::Release { name, lease } => Ok(self.release(&name, lease)),
             Command::Disarm => self.disarm(),
         };
         self.commit();
@@ -383,12 +382,12 @@ impl Store {
     fn compare_and_swap(
         &mut self,
         key: &Bytes,
-        expected: Option<Expected>,
+        expected: Option<&Expected>,
         value: Option<Bytes>,
         lease: PutLease,
     ) -> Result<Reply, Refusal> {
         let there = self.history.get(key);
-        let as_expected = match (there, &expected) {
+        let as_expected = match (there, expected) {
             (None, None) => true,
             (Some(slot), Some(expected)) => compares(&slot.latest, Comparison::Equal, expected),
             _ => false,
@@ -726,7 +725,7 @@ impl Store {
         index: Ticket,
         name: &Bytes,
         lease: LeaseId,
-        value: Bytes,
+        value: &Bytes,
         wait: bool,
     ) -> Option<Result<Reply, Refusal>> {
         // Here, where the place is taken, and nowhere before: a lease may end while a command is on its way.
@@ -744,11 +743,11 @@ impl Store {
             return Some(Ok(Reply::Held { token }));
         }
         let (is, before) = there.clone().unwrap_or_default();
-        if there.is_none() || is != value || before != lease {
+        if there.is_none() || is != *value || before != lease {
             if let Err(refusal) = self.add((key.len() + value.len()) as u64 + LEASE_WEIGHT) {
                 return Some(Err(refusal));
             }
-            self.set(&key, Bytes::copy_from_slice(&value), lease, before);
+            self.set(&key, Bytes::copy_from_slice(value), lease, before);
         }
         let token = self.revision() + 1;
         match holder {
@@ -762,9 +761,9 @@ impl Store {
         }
     }
 
-    fn release(&mut self, name: &[u8], lease: LeaseId) -> Result<Reply, Refusal> {
+    fn release(&mut self, name: &[u8], lease: LeaseId) -> Reply {
         let done = self.delete(&Keys::One(lock_key(name, lease)), false);
-        Ok(Reply::Released { was_queued: matches!(done, Done::Deleted { count: 1, .. }) })
+        Reply::Released { was_queued: matches!(done, Done::Deleted { count: 1, .. }) }
     }
 
     /// Those who waited hear of it.
@@ -804,7 +803,7 @@ fn distinct(steps: &[Operation]) -> Result<(), Refusal> {
 fn compares(version: &Version, is: Comparison, expected: &Expected) -> bool {
     let order = match expected {
         Expected::Value(value) => version.value.cmp(value),
-        Expected::Version(wanted) => version.version.cmp(wanted),
+        Expected::Version(wanted) => version.count.cmp(wanted),
         Expected::Created(revision) => version.create_revision.cmp(revision),
         Expected::Modified(revision) => version.mod_revision.cmp(revision),
         Expected::Lease(lease) => version.lease.cmp(lease),
@@ -820,7 +819,7 @@ fn compares(version: &Version, is: Comparison, expected: &Expected) -> bool {
 fn compare_by(by: Target, one: &(&Slot, &Version), other: &(&Slot, &Version)) -> std::cmp::Ordering {
     match by {
         Target::Key => one.0.key.cmp(&other.0.key),
-        Target::Version => one.1.version.cmp(&other.1.version),
+        Target::Version => one.1.count.cmp(&other.1.count),
         Target::Created => one.1.create_revision.cmp(&other.1.create_revision),
         Target::Modified => one.1.mod_revision.cmp(&other.1.mod_revision),
         Target::Value => one.1.value.cmp(&other.1.value),

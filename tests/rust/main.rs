@@ -14,6 +14,7 @@ mod replicated;
 mod ring;
 mod sim;
 mod store;
+mod stored;
 mod thesis;
 mod wal;
 mod wire;

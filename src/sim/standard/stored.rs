@@ -156,7 +156,7 @@ pub fn run_mutant(scenario: Scenario, mutant: usize) -> Result<(), Failure> {
             }
         };
     }
-    one_of!(0 1 2 3 4 5 6 7 8 9)
+    one_of!(0 1 2 3 4 5 6 7 8 9 10)
 }
 
 /// A store as an application in these worlds.

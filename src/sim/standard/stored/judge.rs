@@ -40,7 +40,7 @@ pub struct Judge {
     digests: Vec<u64>,
     /// By revision: the keys after it, as far back as somebody may still see them.
     states: BTreeMap<Revision, BTreeMap<Bytes, store::Entry>>,
-    /// By index: when a lease was granted there.
+    /// By index: when a lease was granted or attached there.
     granted: BTreeMap<Index, Instant>,
     /// By name of a lock: the greatest token so far.
     tokens: BTreeMap<Bytes, Revision>,
@@ -191,6 +191,8 @@ impl Judge {
         let Some(healed) = self.healed.filter(|_| self.live) else { return Ok(()) };
         for (lease, terms) in self.plain.leases() {
             let touched = self.leases.get(&lease).map_or(Instant::ZERO, |belief| belief.touched);
+            let granted = self.granted.get(&terms.attachment).copied().unwrap_or_default();
+            let touched = touched.max(granted);
             // Full time from then, once more from a leader that came later, and time to agree.
             if now - touched.max(healed) > terms.ttl * 2 + super::PROGRESS_BOUND {
                 let detail = format!("{lease:x} lives at {now:?}, was touched at {touched:?}");
@@ -335,7 +337,7 @@ impl Judge {
         }
         let answer = self.results.get(&index).cloned().map(|bytes| Answer::from_bytes(bytes, VERSION));
         if let Some(Ok(Answer { reply, .. })) = answer {
-            if matches!(reply, Reply::Granted { .. }) {
+            if matches!(reply, Reply::Granted { .. } | Reply::Attached { .. }) {
                 self.granted.insert(index, at);
             }
             // A grant that is not new is the same grant.

@@ -128,15 +128,18 @@ impl Plain {
         let reply = match query {
             Query::Range(range) => self.range(range, self.state()).map(Reply::Done),
             Query::Holder(name) => {
-                let entries: Vec<Entry> = self.holder(name, self.state()).cloned().into_iter().collect();
+                let entries: Vec<Entry> = Self::holder(name, self.state()).cloned().into_iter().collect();
                 let count = entries.len() as u64;
                 Ok(Reply::Done(Done::Range { entries, more: false, count }))
             }
             Query::Lease(lease) => match self.lease(*lease) {
-                Some(terms) => Ok(Reply::Lease { ttl: terms.ttl, keys: self.keys_of(*lease) }),
+                Some(terms) => Ok(Reply::Lease { ttl: terms.ttl, keys: self.keys_that_fit(*lease) }),
                 None => Err(Refusal::LeaseNotFound),
             },
-            Query::Leases => Ok(Reply::Leases(self.leases.keys().copied().collect())),
+            Query::Leases => {
+                let fit = self.limits.answer_bytes_max as usize / 8;
+                Ok(Reply::Leases(self.leases.keys().take(fit).copied().collect()))
+            }
             Query::Watch(watch) => self.look(watch),
             // A sum is nothing that a model can have.
             Query::Status => Err(Refusal::Malformed),
@@ -285,7 +288,7 @@ impl Plain {
         for wait in &self.waits {
             let reply = match state.get(&wait.key) {
                 Some(_) => {
-                    let Some(holder) = self.holder(&wait.name, state) else { continue };
+                    let Some(holder) = Self::holder(&wait.name, state) else { continue };
                     if holder.key != wait.key {
                         still.push(wait.clone());
                         continue;
@@ -561,8 +564,16 @@ impl Plain {
         self.state().values().filter(|entry| entry.lease == lease).map(|entry| entry.key.clone()).collect()
     }
 
+    fn keys_that_fit(&self, lease: LeaseId) -> Vec<Bytes> {
+        let mut keys = self.keys_of(lease);
+        while keys.iter().map(|key| key.len() as u64 + 4).sum::<u64>() > self.limits.answer_bytes_max {
+            keys.pop();
+        }
+        keys
+    }
+
     /// The oldest key under a name.
-    fn holder<'a>(&self, name: &[u8], state: &'a State) -> Option<&'a Entry> {
+    fn holder<'a>(name: &[u8], state: &'a State) -> Option<&'a Entry> {
         let prefix = [name, b"/"].concat();
         let under = state.values().filter(|entry| entry.key.starts_with(&prefix));
         under.min_by_key(|entry| (entry.create_revision, entry.key.clone()))
@@ -579,7 +590,7 @@ impl Plain {
     ) -> Result<Option<Reply>, Refusal> {
         self.lease(lease).ok_or(Refusal::LeaseNotFound)?;
         let key = lock_key(name, lease);
-        if let (None, false, Some(holder)) = (next.get(&key), wait, self.holder(name, next)) {
+        if let (None, false, Some(holder)) = (next.get(&key), wait, Self::holder(name, next)) {
             return Ok(Some(Reply::Held { token: holder.create_revision }));
         }
         let as_it_is = |entry: &Entry| entry.value == *value && entry.lease == lease;
@@ -593,7 +604,7 @@ impl Plain {
             };
             self.set(&put, next);
         }
-        match self.holder(name, next) {
+        match Self::holder(name, next) {
             Some(holder) if holder.key == key => {
                 let token = holder.create_revision;
                 Ok(Some(Reply::Locked { key, token }))
