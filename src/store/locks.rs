@@ -110,12 +110,7 @@ impl Locks {
         let mut turns = Vec::new();
         let mut touched = Vec::new();
         for slot in slots {
-            let slashes = slot.key.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-            for name in slashes.map(|(at, _)| &slot.key[..at]) {
-                if let Some((name, _)) = self.queues.get_key_value(name) {
-                    touched.push((name.clone(), slot));
-                }
-            }
+            touched.extend(self.names(&slot.key).into_iter().map(|name| (name, slot)));
         }
         // First all that is gone, then whose turn it is: several may go at once, and the next may be among them.
         for (name, slot) in &touched {
@@ -146,6 +141,18 @@ impl Locks {
             }
         }
         turns
+    }
+
+    /// The names under which a key is, of those that are followed. A key may have a million slashes, and there may be a
+    /// million names: whichever is fewer is looked through.
+    fn names(&self, key: &[u8]) -> Vec<Bytes> {
+        let slashes = || key.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        if slashes().nth(self.queues.len()).is_none() {
+            let known = |at| self.queues.get_key_value(&key[..at]).map(|(name, _)| name.clone());
+            return slashes().filter_map(known).collect();
+        }
+        let is_under = |name: &&Bytes| key.strip_prefix(&name[..]).is_some_and(|rest| rest.starts_with(b"/"));
+        self.queues.keys().filter(is_under).cloned().collect()
     }
 
     pub(super) fn digest(&self) -> u64 {

@@ -1,6 +1,7 @@
 //! The store: against a plain one that is obviously right, against the threads in which others found their bugs, and
 //! as bytes.
 
+use crate::wire::{bytes_of, hexadecimal};
 use bytes::Bytes;
 use coterie::sim::standard::stored::Plain;
 use coterie::store::{
@@ -773,14 +774,13 @@ fn a_prefix_of_the_greatest_bytes_has_no_end() {
 fn version_1_of_the_store_is_written_as_it_always_was() {
     let pinned: BTreeMap<String, String> =
         serde_json::from_str(include_str!("../data/store-v1.json")).expect("names and hexadecimal bytes");
-    let hexadecimal = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut written = BTreeMap::new();
     let mut log = Log::default();
     for (name, command) in examples_of_commands() {
         written.insert(format!("command {name}"), hexadecimal(&command.to_bytes()));
         match log.give(command) {
             Response::Now(answer) => {
-                drop(written.insert(format!("answer {name}"), hexadecimal(&answer.to_bytes())))
+                written.insert(format!("answer {name}"), hexadecimal(&answer.to_bytes()));
             }
             Response::Later => assert_eq!(name, "acquire, and wait"),
         }
@@ -795,11 +795,8 @@ fn version_1_of_the_store_is_written_as_it_always_was() {
     written.insert("snapshot".to_owned(), hexadecimal(&log.store.snapshot()));
     println!("{} examples", written.len());
     assert_eq!(written, pinned, "\n{}\n", serde_json::to_string_pretty(&written).expect("strings"));
-    let snapshot = pinned["snapshot"].as_bytes().chunks(2).map(|digits| {
-        u8::from_str_radix(std::str::from_utf8(digits).expect("ASCII"), 16).expect("hexadecimal")
-    });
     let mut restored = Store::default();
-    restored.restore(snapshot.collect::<Vec<u8>>().into()).expect("a snapshot of version 1");
+    restored.restore(bytes_of(&pinned["snapshot"])).expect("a snapshot of version 1");
     assert_eq!(restored.contents(), log.store.contents());
 }
 
