@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! cargo run --release --example worlds -- [--from 0] [--count 10000] [--budget SECONDS] [--threads 2] \
-//!     [--world replica|bare] [--fidelity values|bytes]
+//!     [--world replica|store|bare] [--fidelity values|bytes]
 //! cargo run --release --example worlds --features mutants -- --mutants all [--ranges 20] [--limit 1000] [--shrink 30]
 //! ```
 //!
-//! The standard world is a replica's, with clients that have sessions; `--world bare` is of Raft alone.
+//! The standard world is a replica's, with clients that have sessions; `--world store` is of the real store, with leases,
+//! locks and watches; `--world bare` is of Raft alone.
 //!
 //! The first form runs worlds of consecutive seeds and fails when an invariant is violated; with a budget it stops
 //! when the time is up, and prints the seeds that it has run; through bytes, messages travel in frames, records lie in
@@ -15,7 +16,7 @@
 //! for at most so many seconds, and says how small.
 #![expect(clippy::disallowed_methods, reason = "a command: it measures, and uses all cores")]
 
-use coterie::sim::standard::{self, EPILOGUE, HORIZON, replicated};
+use coterie::sim::standard::{self, EPILOGUE, HORIZON, replicated, stored};
 use coterie::sim::{Bytes, Failure, Fingerprint, Host, Kind, Load, Medium, Watch, World};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -31,8 +32,16 @@ struct Options {
     mutants: Option<String>,
     ranges: u64,
     limit: u64,
-    bare: bool,
     shrink: Option<Duration>,
+    world: Kindred,
+}
+
+/// Which standard world.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kindred {
+    Bare,
+    Replica,
+    Store,
 }
 
 fn options() -> Options {
@@ -46,8 +55,8 @@ fn options() -> Options {
         mutants: None,
         ranges: 20,
         limit: 1000,
-        bare: false,
         shrink: None,
+        world: Kindred::Replica,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
@@ -70,9 +79,12 @@ fn options() -> Options {
             "--limit" => options.limit = number(),
             "--shrink" => options.shrink = Some(Duration::from_secs(number())),
             "--world" => match value.as_str() {
-                "bare" => options.bare = true,
-                "replica" => options.bare = false,
-                other => panic!("there is a world of `bare` Raft and one of a `replica`, not of {other}"),
+                "bare" => options.world = Kindred::Bare,
+                "replica" => options.world = Kindred::Replica,
+                "store" => options.world = Kindred::Store,
+                other => {
+                    panic!("there are worlds of `bare` Raft, of a `replica` and of a `store`, not of {other}")
+                }
             },
             other => panic!("{other}? See the head of examples/worlds.rs"),
         }
@@ -133,7 +145,12 @@ fn one_world(options: &Options, seed: u64, sum: &Mutex<Sum>) {
         let outcome = standard::finish(&mut world);
         let (reads, writes, _) = world.watch().history.counts();
         add(sum, &world, outcome, (reads, writes));
-    } else if options.bare {
+    } else if options.world == Kindred::Store {
+        let mut world = stored::Scenario::new(seed).build();
+        let outcome = stored::finish(&mut world);
+        let counts = world.watch().counts();
+        add(sum, &world, outcome, (counts.reads, counts.answers));
+    } else if options.world == Kindred::Bare {
         let mut world = standard::Scenario::new(seed).build();
         let outcome = standard::finish(&mut world);
         let (reads, writes, _) = world.watch().history.counts();
@@ -209,17 +226,45 @@ fn mutants(_options: &Options, _which: &str) -> bool {
     false
 }
 
+/// A bug to plant, and where.
+#[cfg(feature = "mutants")]
+#[derive(Clone, Copy, Debug)]
+enum Planted {
+    Raft(coterie::raft::Mutant),
+    Replica(coterie::replica::Mutant),
+    /// By its number, counted from 1.
+    Store(usize),
+}
+
+#[cfg(feature = "mutants")]
+impl Planted {
+    /// Those that a world can see. What is planted below the store is seen in the others.
+    fn all(world: Kindred) -> Vec<Self> {
+        if world == Kindred::Store {
+            let replica = coterie::replica::Mutant::ALL.iter().copied().map(Self::Replica);
+            let store = (1..=coterie::store::Mutant::ALL.len()).map(Self::Store);
+            return replica.chain(store).collect();
+        }
+        coterie::raft::Mutant::ALL.iter().copied().map(Self::Raft).collect()
+    }
+
+    fn name(self) -> String {
+        match self {
+            Self::Raft(mutant) => format!("{mutant:?}"),
+            Self::Replica(mutant) => format!("{mutant:?}"),
+            Self::Store(number) => format!("{:?}", coterie::store::Mutant::ALL[number - 1]),
+        }
+    }
+}
+
 /// Plants each bug and counts the worlds until it is seen.
 #[cfg(feature = "mutants")]
 fn mutants(options: &Options, which: &str) -> bool {
-    use coterie::raft::Mutant;
-
-    let chosen: Vec<Mutant> = Mutant::ALL
-        .iter()
-        .copied()
-        .filter(|mutant| which == "all" || format!("{mutant:?}") == which)
-        .collect();
-    assert!(!chosen.is_empty(), "no mutant is called {which}; there are {:?}", Mutant::ALL);
+    let all = Planted::all(options.world);
+    let chosen: Vec<Planted> =
+        all.iter().copied().filter(|mutant| which == "all" || mutant.name() == which).collect();
+    let names: Vec<String> = all.iter().map(|mutant| mutant.name()).collect();
+    assert!(!chosen.is_empty(), "no mutant is called {which}; there are {names:?}");
     match options.shrink {
         None => planted::hunt_all(options, &chosen),
         Some(patience) => planted::shrink_all(options, &chosen, patience),
@@ -231,7 +276,6 @@ mod planted {
     use std::collections::BTreeMap;
 
     use super::*;
-    use coterie::raft::Mutant;
     use coterie::sim::{Plan, Trial, shrink};
 
     /// A planted bug that was seen.
@@ -242,7 +286,7 @@ mod planted {
     }
 
     /// Counts the worlds until each bug is seen.
-    pub(super) fn hunt_all(options: &Options, chosen: &[Mutant]) -> bool {
+    pub(super) fn hunt_all(options: &Options, chosen: &[Planted]) -> bool {
         let mut good = true;
         println!("{:34} {:>6} {:>6} {:>6}  seen as", "worlds until it is seen", "least", "median", "most");
         for &mutant in chosen {
@@ -260,7 +304,7 @@ mod planted {
             names.sort_unstable_by(|one, other| other.cmp(one));
             let names: Vec<String> =
                 names.into_iter().map(|(count, name)| format!("{name} ({count})")).collect();
-            let name = format!("{mutant:?}");
+            let name = mutant.name();
             println!("{name:34} {:>6} {median:>6} {most:>6}  {}", counts[0], names.join(", "));
             good &= most <= options.limit && median <= 50;
         }
@@ -268,7 +312,7 @@ mod planted {
     }
 
     /// Makes each failure that is found smaller, and says how small.
-    pub(super) fn shrink_all(options: &Options, chosen: &[Mutant], patience: Duration) -> bool {
+    pub(super) fn shrink_all(options: &Options, chosen: &[Planted], patience: Duration) -> bool {
         let mut all = Vec::new();
         println!(
             "{:34} {:>6} {:>13} {:>17} {:>6} {:>7}  seen as",
@@ -299,7 +343,7 @@ mod planted {
         took: f64,
     }
 
-    fn shrink_one(options: &Options, mutant: Mutant, found: &Found, patience: Duration) -> Size {
+    fn shrink_one(options: &Options, mutant: Planted, found: &Found, patience: Duration) -> Size {
         let begun = Instant::now();
         let plan = plan_of(options, found.seed);
         let kind = found.failure.violation.kind();
@@ -320,7 +364,7 @@ mod planted {
         let whole = (HORIZON + EPILOGUE).as_secs_f64();
         println!(
             "{:34} {:>6} {:>6} -> {:>3} {:>7.2} -> {:>6.2} {took:>6.1} {:>7}  {kind}",
-            format!("{mutant:?}"),
+            mutant.name(),
             found.seed,
             plan.faults.len(),
             shrunk.plan.faults.len(),
@@ -337,35 +381,53 @@ mod planted {
     }
 
     fn plan_of(options: &Options, seed: u64) -> Plan {
-        if options.bare {
-            standard::Scenario::new(seed).world.faults
-        } else {
-            replicated::Scenario::new(seed).world.faults
+        match options.world {
+            Kindred::Bare => standard::Scenario::new(seed).world.faults,
+            Kindred::Replica => replicated::Scenario::new(seed).world.faults,
+            Kindred::Store => stored::Scenario::new(seed).world.faults,
         }
     }
 
     /// Runs the world of a seed with a bug in it, under its own plan or another.
     fn run(
         options: &Options,
-        mutant: Mutant,
+        mutant: Planted,
         seed: u64,
         plan: Option<&Plan>,
         length: Duration,
     ) -> Result<(), Failure> {
-        if options.bare {
-            let mut scenario = standard::Scenario::new(seed);
-            scenario.raft.mutant = Some(mutant);
-            scenario.world.faults = plan.cloned().unwrap_or(scenario.world.faults);
-            return standard::finish_within(&mut scenario.build(), length);
+        let faults = |own: &mut Plan| *own = plan.cloned().unwrap_or_else(|| std::mem::take(own));
+        match mutant {
+            Planted::Raft(mutant) if options.world == Kindred::Bare => {
+                let mut scenario = standard::Scenario::new(seed);
+                scenario.raft.mutant = Some(mutant);
+                faults(&mut scenario.world.faults);
+                standard::finish_within(&mut scenario.build(), length)
+            }
+            Planted::Raft(mutant) => {
+                let mut scenario = replicated::Scenario::new(seed);
+                scenario.replica.raft.mutant = Some(mutant);
+                faults(&mut scenario.world.faults);
+                replicated::finish_within(&mut scenario.build(), length)
+            }
+            Planted::Replica(_) | Planted::Store(_) => {
+                let mut scenario = stored::Scenario::new(seed);
+                faults(&mut scenario.world.faults);
+                let number = match mutant {
+                    Planted::Store(number) => number,
+                    Planted::Replica(mutant) => {
+                        scenario.replica.mutant = Some(mutant);
+                        0
+                    }
+                    Planted::Raft(_) => unreachable!("it has a world of its own, above"),
+                };
+                stored::run_mutant(scenario, number, length)
+            }
         }
-        let mut scenario = replicated::Scenario::new(seed);
-        scenario.replica.raft.mutant = Some(mutant);
-        scenario.world.faults = plan.cloned().unwrap_or(scenario.world.faults);
-        replicated::finish_within(&mut scenario.build(), length)
     }
 
     /// The first failure in each range of seeds.
-    fn hunt(options: &Options, mutant: Mutant) -> Vec<Option<Found>> {
+    fn hunt(options: &Options, mutant: Planted) -> Vec<Option<Found>> {
         let found = Mutex::new(Vec::new());
         let next = AtomicU64::new(0);
         std::thread::scope(|scope| {

@@ -7,6 +7,7 @@
 //!  ─────────────────────────────────────────────────────────
 //!  sim/              worlds in virtual time, and what breaks them     check/   judges
 //!  replica/          Raft with sessions and forwarding, and the state that it serves
+//!  store/            keys with revisions, leases, transactions, watches, locks
 //!  raft/             one protocol, pure
 //!  protocol  quorum  the shape that protocols share; majorities
 //!  wal/  wire/       the journal over files; frames and encodings
@@ -29,6 +30,7 @@ pub mod random;
 pub mod replica;
 pub mod ring;
 pub mod sim;
+pub mod store;
 pub mod time;
 pub mod wal;
 pub mod wire;

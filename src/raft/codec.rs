@@ -13,65 +13,7 @@ use super::{
 };
 use crate::id::NodeId;
 use crate::time::Instant;
-use crate::wire::{Decode, Encode, Malformed, Reader, write_count};
-
-/// A structure: its fields one after the other.
-macro_rules! structures {
-    ($($name:ident { $($field:ident: $type:ty),* })*) => {$(
-        impl Encode for $name {
-            #[inline]
-            fn encode(&self, out: &mut Vec<u8>) {
-                $(self.$field.encode(out);)*
-            }
-        }
-
-        impl Decode for $name {
-            const SIZE_MIN: usize = 0 $(+ <$type>::SIZE_MIN)*;
-
-            #[inline]
-            fn decode(input: &mut Reader) -> Result<Self, Malformed> {
-                $(let $field = Decode::decode(input)?;)*
-                Ok(Self { $($field),* })
-            }
-        }
-    )*};
-}
-
-/// An enumeration: a tag, then the variant's fields. A tag is never given to another variant.
-macro_rules! variants {
-    ($name:ident { $($tag:literal => $variant:ident $(($($value:ident),+))? $({ $($field:ident),+ })?,)* }) => {
-        impl Encode for $name {
-            #[inline]
-            fn encode(&self, out: &mut Vec<u8>) {
-                match self {$(
-                    Self::$variant $(($($value),+))? $({ $($field),+ })? => {
-                        out.push($tag);
-                        $($($value.encode(out);)+)?
-                        $($($field.encode(out);)+)?
-                    }
-                )*}
-            }
-        }
-
-        impl Decode for $name {
-            const SIZE_MIN: usize = 1;
-
-            #[inline]
-            fn decode(input: &mut Reader) -> Result<Self, Malformed> {
-                match input.u8()? {
-                    $($tag => {
-                        $($(let $value = Decode::decode(input)?;)+)?
-                        $($(let $field = Decode::decode(input)?;)+)?
-                        Ok(Self::$variant $(($($value),+))? $({ $($field),+ })?)
-                    })*
-                    _ => Err(input.malformed(concat!("the tag of a ", stringify!($name), " before this"))),
-                }
-            }
-        }
-    };
-}
-
-pub(crate) use variants;
+use crate::wire::{Decode, Encode, Malformed, Reader, structures, variants, write_count};
 
 variants!(Message {
     1 => RequestPreVote { term, last },

@@ -30,7 +30,6 @@ mod reads;
 mod settings;
 mod snapshots;
 
-pub(crate) use codec::variants;
 pub use entries::{Batch, BatchBuilder, Entries, Index, Payload, Position, Run, Term};
 pub use machine::{Promised, Raft, Status};
 pub use membership::{Change, InvalidChange, MEMBERS_MAX, Membership, WEIGHT, Weight};

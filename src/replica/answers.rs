@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Answer, Error, Message, Outcome, Replica, Reply, Token};
+use super::renewals::Renewal;
+use super::{Answer, Error, LeaseReply, Message, Outcome, Replica, Reply, Token};
 use crate::id::{NodeId, RequestId};
 use crate::protocol::Outbox;
 use crate::raft::Term;
@@ -15,6 +16,8 @@ pub(super) enum Asker {
     Client(RequestId),
     /// Another member.
     Peer(NodeId, Token),
+    /// The leader of that term itself.
+    Own(Term),
     /// Nobody any more: the answer was given.
     Gone,
 }
@@ -57,7 +60,10 @@ pub(super) enum Fate {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Answers {
     pub(super) pending: usize,
+    /// How many of them are the leader's own.
+    pub(super) own: usize,
     replies: BTreeMap<NodeId, Vec<(Token, Reply)>>,
+    lease_replies: BTreeMap<NodeId, Vec<(Token, LeaseReply)>>,
 }
 
 impl Answers {
@@ -66,6 +72,7 @@ impl Answers {
     pub(super) fn settle(&mut self, waiter: &mut Waiter, fate: Fate, out: &mut Outbox<Replica>) {
         match std::mem::replace(&mut waiter.asker, Asker::Gone) {
             Asker::Gone => return,
+            Asker::Own(_) => self.own -= 1,
             Asker::Client(id) => {
                 let answer = fate.into_answer();
                 let answer = if waiter.uncertain { answer.map_err(|_| Error::Unknown) } else { answer };
@@ -86,9 +93,33 @@ impl Answers {
         self.replies.entry(to).or_default().push((token, reply));
     }
 
+    /// Replies at the end of the batch of inputs, how it is with a lease.
+    pub(super) fn reply_lease(&mut self, to: NodeId, token: Token, reply: LeaseReply) {
+        self.lease_replies.entry(to).or_default().push((token, reply));
+    }
+
+    /// Answers who asked about a lease.
+    pub(super) fn settle_lease(&mut self, renewal: &Renewal, reply: LeaseReply, out: &mut Outbox<Replica>) {
+        self.pending -= 1;
+        match (renewal.asker, reply) {
+            (Asker::Client(id), LeaseReply::Alive { ttl, left }) => {
+                out.answer(id, Ok(Answer::Lease { ttl, left }));
+            }
+            (Asker::Client(id), LeaseReply::Over) => out.answer(id, Err(Error::LeaseNotFound)),
+            (Asker::Client(id), LeaseReply::Refused { term, leader }) => {
+                out.answer(id, Err(Error::NotLeader { term, leader }));
+            }
+            (Asker::Peer(node, token), reply) => self.reply_lease(node, token, reply),
+            (Asker::Own(_) | Asker::Gone, _) => {}
+        }
+    }
+
     pub(super) fn send_replies(&mut self, out: &mut Outbox<Replica>) {
         while let Some((to, replies)) = self.replies.pop_first() {
             out.send(to, Message::Forwarded(replies));
+        }
+        while let Some((to, replies)) = self.lease_replies.pop_first() {
+            out.send(to, Message::Leases(replies));
         }
     }
 }
@@ -104,7 +135,10 @@ impl Fate {
             Self::Applied(Outcome::TooManyResults) => Err(Error::Overloaded { limit: "results_max" }),
             Self::Applied(Outcome::Malformed) => Err(Error::Malformed),
             // Its answer was given long ago, the session says, and is not kept any more.
-            Self::Applied(Outcome::Answered | Outcome::Nothing) | Self::Unknown => Err(Error::Unknown),
+            // And what waits is not answered yet.
+            Self::Applied(Outcome::Answered | Outcome::Nothing | Outcome::Waiting { .. }) | Self::Unknown => {
+                Err(Error::Unknown)
+            }
             Self::Refused { term, leader } => Err(Error::NotLeader { term, leader }),
             Self::Failed(error) => Err(error),
         }

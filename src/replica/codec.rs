@@ -1,10 +1,8 @@
 //! The bytes of an entry, and of what members say to each other.
 
-use std::time::Duration;
-
-use super::{Message, Outcome, Reply, SessionId, SessionStamp};
-use crate::raft::variants;
-use crate::wire::{Decode, Encode, Malformed, Reader};
+use super::{LeaseReply, Message, Outcome, Reply, SessionId, SessionStamp};
+use crate::store::{LeaseId, Revision};
+use crate::wire::variants;
 
 /// What one entry asks of every member's machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +15,15 @@ pub enum Command<'a> {
     Open,
     /// The end of one.
     Close(SessionId),
+    /// The leader's: the time of a lease is over, or its holder is gone.
+    Expire {
+        /// Which.
+        lease: LeaseId,
+        /// By which attachment. A later one makes the entry void.
+        attachment: u64,
+    },
+    /// The leader's: history before this revision is old.
+    Compact(Revision),
 }
 
 /// The version of entries. A later one appears in a log only when every member knows it.
@@ -25,6 +32,8 @@ const PLAIN: u8 = 0;
 const STAMPED: u8 = 1;
 const OPEN: u8 = 2;
 const CLOSE: u8 = 3;
+const EXPIRE: u8 = 4;
+const COMPACT: u8 = 5;
 
 /// The most that an entry has beside the machine's command: version, kind, and a stamp.
 pub const HEADER_BYTES: usize = 2 + 3 * 8;
@@ -49,6 +58,16 @@ impl<'a> Command<'a> {
                 out.extend_from_slice(&[VERSION, CLOSE]);
                 out.extend_from_slice(&session.to_le_bytes());
             }
+            Self::Expire { lease, attachment } => {
+                out.extend_from_slice(&[VERSION, EXPIRE]);
+                for word in [lease, attachment] {
+                    out.extend_from_slice(&word.to_le_bytes());
+                }
+            }
+            Self::Compact(revision) => {
+                out.extend_from_slice(&[VERSION, COMPACT]);
+                out.extend_from_slice(&revision.to_le_bytes());
+            }
         }
     }
 
@@ -68,6 +87,15 @@ impl<'a> Command<'a> {
                 let (session, rest) = word(rest)?;
                 rest.is_empty().then_some(Self::Close(session))
             }
+            (VERSION, EXPIRE) => {
+                let (lease, rest) = word(rest)?;
+                let (attachment, rest) = word(rest)?;
+                rest.is_empty().then_some(Self::Expire { lease, attachment })
+            }
+            (VERSION, COMPACT) => {
+                let (revision, rest) = word(rest)?;
+                rest.is_empty().then_some(Self::Compact(revision))
+            }
             _ => None,
         }
     }
@@ -76,6 +104,11 @@ impl<'a> Command<'a> {
     /// first sending. A session opened twice is one opened, and one that expires unused (thesis §6.3).
     pub const fn is_repeatable(&self) -> bool {
         !matches!(self, Self::Plain(_))
+    }
+
+    /// Whether a client may ask for it. The others are the leader's, who proposes them from its own clock.
+    pub const fn is_of_clients(&self) -> bool {
+        !matches!(self, Self::Expire { .. } | Self::Compact(_))
     }
 }
 
@@ -88,6 +121,15 @@ variants!(Message {
     1 => Raft(message),
     2 => Forward { term, life, settled, first, patience, commands },
     3 => Forwarded(replies),
+    4 => AskLeases { term, asks },
+    5 => Leases(replies),
+    6 => Detached(leases),
+});
+
+variants!(LeaseReply {
+    1 => Alive { ttl, left },
+    2 => Over,
+    3 => Refused { term, leader },
 });
 
 variants!(Reply {
@@ -106,22 +148,8 @@ variants!(Outcome {
     6 => TooManyResults,
     7 => Answered,
     8 => Malformed,
+    9 => Waiting { ticket },
 });
-
-/// In nanoseconds. Whoever waits longer than 584 years is taken to wait that long.
-impl Encode for Duration {
-    fn encode(&self, out: &mut Vec<u8>) {
-        u64::try_from(self.as_nanos()).unwrap_or(u64::MAX).encode(out);
-    }
-}
-
-impl Decode for Duration {
-    const SIZE_MIN: usize = u64::SIZE_MIN;
-
-    fn decode(input: &mut Reader) -> Result<Self, Malformed> {
-        input.u64().map(Self::from_nanos)
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -136,20 +164,22 @@ mod tests {
             Command::Stamped(stamp, b"put"),
             Command::Open,
             Command::Close(9),
+            Command::Expire { lease: 3, attachment: 12 },
+            Command::Compact(8),
         ] {
             let mut bytes = Vec::new();
             command.encode(&mut bytes);
             assert_eq!(Command::decode(&bytes), Some(command));
             let kept = match command {
                 Command::Plain(command) | Command::Stamped(_, command) => command.len(),
-                Command::Open | Command::Close(_) => 0,
+                _ => 0,
             };
             assert!(bytes.len() - kept <= HEADER_BYTES);
             for cut in 0..bytes.len() - kept {
                 assert_eq!(Command::decode(&bytes[..cut]), None, "{command:?} cut to {cut} bytes");
             }
         }
-        for nonsense in [&b"\x02\x00x"[..], b"\x01\x04", b"\x01\x02x", b"\x01\x0312345678x"] {
+        for nonsense in [&b"\x02\x00x"[..], b"\x01\x06", b"\x01\x02x", b"\x01\x0312345678x"] {
             assert_eq!(Command::decode(nonsense), None);
         }
     }

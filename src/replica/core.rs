@@ -1,10 +1,16 @@
 //! The machine itself.
 
+mod leasing;
+
+use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
 
+use super::ages::Ages;
 use super::answers::{Answers, Asker, Fate, Waiter};
+use super::leases::Leases;
 use super::pending::{Forwarded, Forwards, Gathering, Parcel, Proposal, Proposals};
 use super::queries::{Queries, Query};
+use super::renewals::Renewals;
 use super::taken::Taken;
 use super::{
     Answer, Command, Consistency, Error, Event, Message, Outcome, Reply, Request, Settings, Timer, Token,
@@ -12,7 +18,7 @@ use super::{
 use crate::id::{NodeId, RequestId};
 use crate::protocol::{Effect, Link, Outbox, Promises, Protocol};
 use crate::raft::{self, Batch, Entries, Index, InvalidSetting, Raft, Role, Snapshot, Term};
-use crate::random::Random;
+use crate::random::{Random, mix};
 use crate::time::Instant;
 
 /// A member of a replicated machine. Each life needs a new one.
@@ -31,7 +37,14 @@ pub struct Replica {
     proposals: Proposals,
     /// Committed and handed to the application, in the order of the log.
     committed: VecDeque<(Index, Waiter)>,
+    /// Applied, and waiting for a later entry, by the place of the first one.
+    parked: BTreeMap<Index, Vec<Waiter>>,
+    /// A snapshot has come: what was woken on the way there was not seen here.
+    missed: bool,
     queries: Queries,
+    renewals: Renewals,
+    leases: Leases,
+    ages: Ages,
 
     forwards: Forwards,
     taken: Taken,
@@ -48,6 +61,8 @@ pub struct Replica {
     applied: Index,
     deadline_at: Option<Instant>,
     retry_at: Option<Instant>,
+    lease_at: Option<Instant>,
+    history_at: Option<Instant>,
     halted: Option<&'static str>,
     nonsense: u64,
     /// Room to encode an entry.
@@ -99,7 +114,12 @@ impl Replica {
             gathered: Gathering::default(),
             proposals: Proposals::default(),
             committed: VecDeque::new(),
+            parked: BTreeMap::new(),
+            missed: false,
             queries: Queries::default(),
+            renewals: Renewals::default(),
+            leases: Leases::default(),
+            ages: Ages::default(),
             forwards: Forwards::default(),
             taken: Taken::default(),
             life: 0,
@@ -110,6 +130,8 @@ impl Replica {
             applied: 0,
             deadline_at: None,
             retry_at: None,
+            lease_at: None,
+            history_at: None,
             halted: None,
             nonsense: 0,
             scratch: Vec::new(),
@@ -162,6 +184,7 @@ impl Protocol for Replica {
         self.life = random.word() >> 1;
         self.token = self.life;
         self.queries = Queries::starting_at(random.word() >> 1);
+        self.renewals = Renewals::starting_at(mix(self.life) >> 1);
         self.raft.start(now, random.split(), records, &mut self.inner.0);
         self.taken = Taken::after(self.raft.term());
         self.relay(out);
@@ -171,6 +194,7 @@ impl Protocol for Replica {
         if self.halted.is_some() {
             return;
         }
+        self.leases.heard(from);
         match message {
             Message::Raft(message) => {
                 self.raft.receive(now, from, message, &mut self.inner.0);
@@ -180,6 +204,14 @@ impl Protocol for Replica {
                 self.take_forwarded(now + patience, from, term, (life, settled, first), &commands, out);
             }
             Message::Forwarded(replies) => self.take_replies(from, replies, out),
+            Message::AskLeases { term, asks } => self.take_lease_asks(now, from, term, asks, out),
+            Message::Leases(replies) => self.take_lease_replies(from, replies, out),
+            Message::Detached(leases) => {
+                self.take_lead(now);
+                for lease in leases {
+                    self.leases.detach(now, lease, false, self.settings.grace);
+                }
+            }
         }
     }
 
@@ -196,7 +228,15 @@ impl Protocol for Replica {
                 self.expire_deadlines(now, out);
             }
             Timer::Retry if self.retry_at.is_some_and(|at| at <= now) => self.retry(now),
-            Timer::Deadline | Timer::Retry => {}
+            Timer::Lease if self.lease_at.is_some_and(|at| at <= now) => {
+                self.lease_at = None;
+                self.end_leases(now);
+            }
+            Timer::History if self.history_at.is_some_and(|at| at <= now) => {
+                self.history_at = None;
+                self.forget_history(now);
+            }
+            Timer::Deadline | Timer::Retry | Timer::Lease | Timer::History => {}
         }
     }
 
@@ -230,6 +270,32 @@ impl Protocol for Replica {
                 }
                 out.answer(id, asker.map(|_| Answer::Done).ok_or(Error::Stale));
             }
+            Request::Held { token } => {
+                if !self.queries.hold(token) {
+                    out.notify(Event::Forget(token));
+                }
+                out.answer(id, Ok(Answer::Done));
+            }
+            Request::Lease { lease, renew, deadline } => {
+                self.take_lease(now, id, (lease, renew), deadline, out);
+            }
+            Request::Detached { lease, attachment } => {
+                self.take_lead(now);
+                self.leases.detach(now, (lease, attachment), true, self.settings.grace);
+                out.answer(id, Ok(Answer::Done));
+            }
+            Request::Woken(woken) => {
+                self.take_woken(woken, out);
+                out.answer(id, Ok(Answer::Done));
+            }
+            Request::Noted { anew, leases, revision } => {
+                self.take_lead(now);
+                self.leases.note(now, anew, leases, self.settings.grace);
+                self.ages.note(now, revision, self.settings.history);
+                let undecided = self.renewals.take_undecided();
+                self.decide_leases(undecided, out);
+                out.answer(id, Ok(Answer::Done));
+            }
             Request::Damaged(why) => {
                 self.halt(why, out);
                 out.answer(id, Ok(Answer::Done));
@@ -242,6 +308,8 @@ impl Protocol for Replica {
         if self.halted.is_some() {
             return;
         }
+        self.take_lead(now);
+        self.leases.link(now, peer, link, self.settings.grace);
         self.raft.link(now, peer, link, &mut self.inner.0);
         self.relay(out);
     }
@@ -251,8 +319,11 @@ impl Protocol for Replica {
             return;
         }
         loop {
+            self.take_lead(now);
             self.depart(now, out);
             self.ask_raft_for_reads(now, out);
+            self.ask_about_leases(now, out);
+            self.tell_who_went(out);
             self.raft.flush(now, &mut self.inner.0);
             self.relay(out);
             // What Raft has just said may open the way for what waited. A refusal closes it until something changes,
@@ -263,6 +334,7 @@ impl Protocol for Replica {
         }
         self.answers.send_replies(out);
         self.arm_retry(now, out);
+        self.arm_leases(out);
     }
 }
 
@@ -383,6 +455,7 @@ impl Replica {
     fn may_depart(&self) -> bool {
         (!self.gathered.is_empty() && self.way() != Way::Wait)
             || (self.queries.is_any_gathered() && !self.queries.blocked)
+            || (!self.renewals.gathered.is_empty() && !self.renewals.blocked && self.way() != Way::Wait)
     }
 
     /// All that was gathered leaves, if there is a way.
@@ -391,6 +464,9 @@ impl Replica {
             return;
         }
         let way = self.way();
+        if self.answers.own > 0 {
+            self.drop_stale(out);
+        }
         if way != Way::Propose {
             self.refuse_peers(out);
         }
@@ -410,6 +486,16 @@ impl Replica {
         let (term, leader) = (self.raft.term(), self.raft.leader());
         for waiter in self.gathered.waiters_mut().filter(|waiter| matches!(waiter.asker, Asker::Peer(..))) {
             self.answers.settle(waiter, Fate::Refused { term, leader }, out);
+        }
+    }
+
+    /// What the leader of a term wanted is nothing to any other: whoever leads next counts anew.
+    fn drop_stale(&mut self, out: &mut Outbox<Self>) {
+        let term = Some(self.raft.term()).filter(|_| self.raft.role() == Role::Leader);
+        for waiter in self.gathered.waiters_mut() {
+            if matches!(waiter.asker, Asker::Own(wanted) if Some(wanted) != term) {
+                self.answers.settle(waiter, Fate::Unknown, out);
+            }
         }
     }
 
@@ -475,7 +561,8 @@ impl Replica {
         let count = commands.len() as u64;
         let ordered = life <= settled && settled <= first && first <= u64::MAX / 2 && count > 0;
         let limit = self.settings.raft.entry_bytes_max;
-        let sound = commands.iter().all(|entry| entry.len() <= limit && Command::decode(entry).is_some());
+        let of_clients = |entry| Command::decode(entry).is_some_and(|command| command.is_of_clients());
+        let sound = commands.iter().all(|entry| entry.len() <= limit && of_clients(entry));
         if !ordered || !sound || term > self.raft.term() {
             self.nonsense += 1;
             return;
@@ -527,8 +614,31 @@ impl Replica {
     }
 
     fn settle_forwarded(&mut self, from: NodeId, token: Token, fate: Fate, out: &mut Outbox<Self>) {
-        if let Some(mut waiter) = self.forwards.take(from, token) {
-            self.answers.settle(&mut waiter, fate, out);
+        let Some(mut waiter) = self.forwards.take(from, token) else { return };
+        match fate {
+            // From here on, this member's own application says what becomes of it.
+            Fate::Applied(Outcome::Waiting { ticket }) => {
+                self.park(ticket, waiter);
+                if ticket <= self.applied {
+                    out.notify(Event::Parked(vec![ticket]));
+                }
+            }
+            fate => self.answers.settle(&mut waiter, fate, out),
+        }
+    }
+
+    fn park(&mut self, ticket: Index, waiter: Waiter) {
+        self.parked.entry(ticket).or_default().push(waiter);
+    }
+
+    /// The application's: what became of commands that waited.
+    fn take_woken(&mut self, woken: Vec<(Index, Option<Bytes>)>, out: &mut Outbox<Self>) {
+        for (ticket, result) in woken {
+            for mut waiter in self.parked.remove(&ticket).unwrap_or_default() {
+                let result = result.clone();
+                let fate = result.map(|result| Fate::Applied(Outcome::Result { index: ticket, result }));
+                self.answers.settle(&mut waiter, fate.unwrap_or(Fate::Unknown), out);
+            }
         }
     }
 
@@ -543,6 +653,7 @@ impl Replica {
         let term = self.raft.term();
         if self.raft.leader().is_some() {
             self.forwards.take_repeatable(&mut self.gathered, |forwarded| forwarded.term < term);
+            self.renewals.reclaim(Instant::ZERO, term);
         }
     }
 
@@ -550,14 +661,18 @@ impl Replica {
         self.retry_at = None;
         self.blocked = false;
         self.queries.blocked = false;
+        self.renewals.blocked = false;
         let patience = self.settings.raft.election_timeout;
+        let before = Instant::from_nanos(now.as_nanos().saturating_sub(patience.as_nanos() as u64));
+        self.renewals.reclaim(before, 0);
         self.forwards.take_repeatable(&mut self.gathered, |forwarded| {
             now >= forwarded.sent + patience * (1 << forwarded.tries().min(BACKOFF_MAX))
         });
     }
 
     fn arm_retry(&mut self, now: Instant, out: &mut Outbox<Self>) {
-        let waits = self.blocked || self.queries.blocked || !self.forwards.is_empty();
+        let waits =
+            self.blocked || self.queries.blocked || !self.forwards.is_empty() || self.renewals.is_waiting();
         if waits && self.retry_at.is_none() {
             let at = now + self.settings.raft.heartbeat_interval;
             self.retry_at = Some(at);
@@ -647,6 +762,8 @@ impl Replica {
             out.answer(asker, answer.map(Answer::from).map_err(Error::from));
         } else if let Some(asked) = self.queries.take_asked(id) {
             self.read_answered(asked, answer, out);
+        } else if let Some(asked) = self.renewals.take_asked(id) {
+            self.leadership_answered(asked, &answer, out);
         } else if let Err(error) = answer {
             self.proposal_refused(id, &error, out);
         }
@@ -659,6 +776,7 @@ impl Replica {
             raft::Event::Role { role, term, leader } => {
                 self.blocked = false;
                 self.queries.blocked = false;
+                self.renewals.blocked = false;
                 self.reclaim_forwarded();
                 Event::Role { role, term, leader }
             }
@@ -692,6 +810,7 @@ impl Replica {
 
     fn log_is_gone(&mut self, snapshot: &Snapshot, out: &mut Outbox<Self>) {
         self.handed = snapshot.id.last.index;
+        self.missed = true;
         let (gathered, answers) = (&mut self.gathered, &mut self.answers);
         self.proposals.lose(self.handed, |command, mut waiter| {
             if waiter.repeatable {
@@ -721,9 +840,23 @@ impl Replica {
             self.committed.pop_front();
             let outcome = index.checked_sub(first).and_then(|place| outcomes.get_mut(place as usize));
             let outcome = outcome.map(|outcome| std::mem::replace(outcome, Outcome::Nothing));
-            self.answers.settle(&mut waiter, outcome.map_or(Fate::Unknown, Fate::Applied), out);
+            match (outcome, waiter.asker) {
+                (Some(Outcome::Waiting { ticket }), Asker::Client(_)) => self.park(ticket, waiter),
+                (outcome, _) => {
+                    self.answers.settle(&mut waiter, outcome.map_or(Fate::Unknown, Fate::Applied), out);
+                }
+            }
         }
         self.applied = through;
+        if std::mem::take(&mut self.missed) {
+            let tickets: Vec<Index> = self.parked.range(..=through).map(|(ticket, _)| *ticket).collect();
+            if !tickets.is_empty() {
+                out.notify(Event::Parked(tickets));
+            }
+        }
+        while let Some(renewals) = self.renewals.pop_ready(through) {
+            self.decide_leases(renewals, out);
+        }
         while let Some(queries) = self.queries.pop_ready(through) {
             self.hand_queries(queries, out);
         }
@@ -770,11 +903,34 @@ impl Replica {
         self.committed.iter_mut().for_each(|(_, waiter)| end(waiter, Fate::Unknown));
         self.forwards.waiters_mut().for_each(|waiter| end(waiter, Fate::Unknown));
         self.forwards.forget_settled();
-        let queries = self.queries.expire(now, |id| {
-            answers.pending -= 1;
-            out.answer(id, Err(error.clone()));
+        self.parked.retain(|_, waiters| {
+            for waiter in waiters.iter_mut() {
+                end(waiter, Fate::Unknown);
+            }
+            waiters.retain(|waiter| !waiter.is_gone());
+            !waiters.is_empty()
         });
-        next.min(queries)
+        let mut forgotten = Vec::new();
+        let queries = self.queries.expire(
+            now,
+            |id| {
+                answers.pending -= 1;
+                out.answer(id, Err(error.clone()));
+            },
+            &mut forgotten,
+        );
+        let renewals = self.renewals.expire(now, |renewal| {
+            answers.pending -= 1;
+            if let Asker::Client(id) = renewal.asker {
+                // What was to be renewed may have been.
+                let error = if renewal.renew { Error::Unknown } else { error.clone() };
+                out.answer(id, Err(error));
+            }
+        });
+        for token in forgotten {
+            out.notify(Event::Forget(token));
+        }
+        next.min(queries).min(renewals)
     }
 
     fn halt(&mut self, why: &'static str, out: &mut Outbox<Self>) {

@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use std::collections::BTreeMap;
 
-use super::StateMachine;
-use crate::raft::{Index, variants};
-use crate::wire::{Decode, Encode, Malformed, Reader, VERSION, write_count};
+use super::{StateMachine, Token};
+use crate::raft::Index;
+use crate::store::Response;
+use crate::wire::{Decode, Encode, Malformed, VERSION, variants, write_count};
 
 /// Values under keys, in the order of the keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,16 +109,18 @@ impl KeyValue {
 }
 
 impl StateMachine for KeyValue {
-    fn apply(&mut self, _: Index, command: &[u8]) -> Bytes {
+    fn apply(&mut self, _: Index, command: &Bytes) -> Response {
+        // Copied: what is kept is a slice of it, and it is a slice of a whole batch.
         let operation = Operation::from_bytes(Bytes::copy_from_slice(command), VERSION);
-        operation.map_or(OperationResult::Malformed, |operation| self.operate(operation)).to_bytes()
+        let result = operation.map_or(OperationResult::Malformed, |operation| self.operate(operation));
+        Response::Now(result.to_bytes())
     }
 
-    fn query(&self, query: &[u8]) -> Bytes {
-        match Operation::from_bytes(Bytes::copy_from_slice(query), VERSION) {
+    fn query(&mut self, _: Token, query: &Bytes) -> Response {
+        Response::Now(match Operation::from_bytes(query.clone(), VERSION) {
             Ok(Operation::Get { key }) => OperationResult::Value(self.get(&key).cloned()).to_bytes(),
             _ => OperationResult::Malformed.to_bytes(),
-        }
+        })
     }
 
     fn snapshot(&self) -> Vec<u8> {
@@ -168,7 +171,8 @@ mod tests {
     }
 
     fn run(machine: &mut KeyValue, operation: &Operation) -> OperationResult {
-        OperationResult::from_bytes(machine.apply(1, &operation.to_bytes()), VERSION).expect("a result")
+        let Response::Now(result) = machine.apply(1, &operation.to_bytes()) else { panic!("it never waits") };
+        OperationResult::from_bytes(result, VERSION).expect("a result")
     }
 
     #[test]
@@ -199,12 +203,13 @@ mod tests {
         let good =
             Operation::CompareAndSwap { key: key(), expected: Some(key()), value: Bytes::new() }.to_bytes();
         for cut in 0..good.len() {
-            assert_eq!(machine.apply(1, &good[..cut]), OperationResult::Malformed.to_bytes());
+            let refused = Response::Now(OperationResult::Malformed.to_bytes());
+            assert_eq!(machine.apply(1, &good.slice(..cut)), refused);
         }
         let put = Operation::Put { key: key(), value: Bytes::new() };
         assert_eq!(
-            machine.query(&put.to_bytes()),
-            OperationResult::Malformed.to_bytes(),
+            machine.query(1, &put.to_bytes()),
+            Response::Now(OperationResult::Malformed.to_bytes()),
             "no query changes anything"
         );
         let snapshot = machine.snapshot();

@@ -8,6 +8,7 @@ use crate::id::NodeId;
 use crate::raft::{
     self, Batch, Change, Entries, Index, InvalidChange, Membership, Role, Snapshot, SnapshotId, Term,
 };
+use crate::store::{LeaseChange, LeaseId, Revision};
 use crate::time::Instant;
 
 /// A client's session: the index of the entry that opened it, so no two ever share a name (thesis §6.3).
@@ -63,6 +64,38 @@ pub enum Message {
     },
     /// What became of forwarded commands.
     Forwarded(Vec<(Token, Reply)>),
+    /// "Are these leases alive, and renew those: you lead `term`." Asking twice is asking once.
+    AskLeases {
+        /// The term in which the one asked is believed to lead.
+        term: Term,
+        /// Under each token: which lease, and whether to renew it.
+        asks: Vec<(Token, (LeaseId, bool))>,
+    },
+    /// How it is with the leases.
+    Leases(Vec<(Token, LeaseReply)>),
+    /// The holders of these leases were connected here, by this attachment, and went without goodbye.
+    Detached(Vec<(LeaseId, u64)>),
+}
+
+/// How it is with a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseReply {
+    /// It lives.
+    Alive {
+        /// For how long, without being renewed.
+        ttl: Duration,
+        /// How much of that is left, counted from when the question came.
+        left: Duration,
+    },
+    /// It is over, or never was.
+    Over,
+    /// The one asked does not lead, or cannot say.
+    Refused {
+        /// Its term.
+        term: Term,
+        /// Who leads it, when known.
+        leader: Option<NodeId>,
+    },
 }
 
 /// What became of one forwarded command.
@@ -107,6 +140,11 @@ pub enum Outcome {
     Answered,
     /// The entry is none of ours. Nothing was applied.
     Malformed,
+    /// The machine's result comes with a later entry ([`Request::Woken`]).
+    Waiting {
+        /// Where the command was applied; for a duplicate, where the first was.
+        ticket: Index,
+    },
 }
 
 /// The alarms of a member.
@@ -118,6 +156,10 @@ pub enum Timer {
     Deadline,
     /// Time to ask again for what was refused or got no answer.
     Retry,
+    /// A lease may be over.
+    Lease,
+    /// History has grown old.
+    History,
 }
 
 /// What the application hears. It takes events in their order.
@@ -140,6 +182,11 @@ pub enum Event {
         /// The question.
         query: Bytes,
     },
+    /// Nobody waits for the answer to this query any more, which [`Request::Held`] said would come later.
+    Forget(Token),
+    /// Somebody here waits for these commands, and may have missed that they need not: say so, with [`Request::Woken`], of
+    /// those that do not wait in the state as it is.
+    Parked(Vec<Index>),
     /// Role, term or known leader have changed.
     Role {
         /// The role.
@@ -218,6 +265,24 @@ pub enum Request {
         /// When the asker gives up.
         deadline: Instant,
     },
+    /// Renew a lease, or ask how much is left of it. Any member takes it; the leader answers, once it has made sure that
+    /// it leads, and its clock alone counts. No entry of the log is needed.
+    Lease {
+        /// Which.
+        lease: LeaseId,
+        /// Whether it begins to count anew.
+        renew: bool,
+        /// When the asker gives up.
+        deadline: Instant,
+    },
+    /// The holder of a lease was connected to this member, and went without goodbye. Unless it is attached anew within
+    /// [`Settings::grace`](super::Settings::grace), the lease ends.
+    Detached {
+        /// Which.
+        lease: LeaseId,
+        /// By which attachment: what happened to an earlier one does not end a later one.
+        attachment: u64,
+    },
     /// Change the membership ([`raft::Request::Change`]). Leader only.
     Change {
         /// All of them at once.
@@ -245,6 +310,22 @@ pub enum Request {
         token: Token,
         /// What the machine said.
         result: Bytes,
+    },
+    /// The answer to [`Event::Query`] comes later, when something happens.
+    Held {
+        /// As in the event.
+        token: Token,
+    },
+    /// Commands that waited ([`Outcome::Waiting`]) need not any longer.
+    Woken(Vec<(Index, Option<Bytes>)>),
+    /// What has changed of the application's leases, before it says that the entries which changed them are applied.
+    Noted {
+        /// What the replica knew of before does not hold any more.
+        anew: bool,
+        /// What has changed, in order.
+        leases: Vec<LeaseChange>,
+        /// How far history has come.
+        revision: Revision,
     },
     /// The application has a durable snapshot of all entries through `last`.
     Snapshotted {
@@ -291,6 +372,13 @@ pub enum Answer {
     },
     /// What the machine said to the query.
     Queried(Bytes),
+    /// The lease lives.
+    Lease {
+        /// For how long, without being renewed.
+        ttl: Duration,
+        /// How much of that is left. Who renewed it counts from when he asked, by his own clock, and allows for drift.
+        left: Duration,
+    },
     /// The change is committed; this entry holds the new membership.
     Changed(Index),
     /// Another leads now.
@@ -334,6 +422,9 @@ pub enum Error {
     /// earlier asking of the same command did cannot be known any more.
     #[error("the session is closed or has expired")]
     SessionExpired,
+    /// The lease is over, or never was.
+    #[error("the lease is over, or never was")]
+    LeaseNotFound,
     /// The members do not understand the command's envelope.
     #[error("malformed")]
     Malformed,

@@ -1,7 +1,7 @@
 //! Queries, from the question to the machine's answer.
 
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use super::Token;
 use crate::id::RequestId;
@@ -16,6 +16,15 @@ pub(super) struct Query {
     pub(super) deadline: Instant,
 }
 
+/// A question that is at the application.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Handed {
+    id: RequestId,
+    deadline: Instant,
+    /// It has said that the answer comes later.
+    held: bool,
+}
+
 /// All that wait: for the end of the batch, for Raft, for the application to have applied enough, for its answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Queries {
@@ -25,16 +34,16 @@ pub(super) struct Queries {
     asked: BTreeMap<RequestId, (bool, Vec<Query>)>,
     /// The state must have come to this index.
     barriers: BTreeMap<Index, Vec<Query>>,
-    /// At the application, by token from `first_token` on; `None` when answered.
-    handed: VecDeque<Option<(RequestId, Instant)>>,
-    first_token: Token,
+    /// At the application, by token.
+    handed: BTreeMap<Token, Handed>,
+    token: Token,
     /// Raft knows no leader: ask again when something changes.
     pub(super) blocked: bool,
 }
 
 impl Queries {
-    pub(super) fn starting_at(first_token: Token) -> Self {
-        Self { first_token, ..Self::default() }
+    pub(super) fn starting_at(token: Token) -> Self {
+        Self { token, ..Self::default() }
     }
 
     pub(super) fn gather(&mut self, lease: bool, query: Query) {
@@ -71,27 +80,35 @@ impl Queries {
 
     /// The token under which the application is asked.
     pub(super) fn hand(&mut self, query: &Query) -> Token {
-        self.handed.push_back(Some((query.id, query.deadline)));
-        self.first_token + (self.handed.len() as u64 - 1)
+        let token = self.token;
+        self.token += 1;
+        self.handed.insert(token, Handed { id: query.id, deadline: query.deadline, held: false });
+        token
+    }
+
+    /// The application will answer later; whether somebody waits for that.
+    pub(super) fn hold(&mut self, token: Token) -> bool {
+        match self.handed.get_mut(&token) {
+            Some(handed) => {
+                handed.held = true;
+                true
+            }
+            None => false,
+        }
     }
 
     /// Who asked, if nobody answered yet; `None` also for what is no token of this life.
     pub(super) fn answered(&mut self, token: Token) -> Option<RequestId> {
-        let place = usize::try_from(token.checked_sub(self.first_token)?).ok()?;
-        let (id, _) = self.handed.get_mut(place)?.take()?;
-        self.forget_answered();
-        Some(id)
-    }
-
-    fn forget_answered(&mut self) {
-        while let Some(None) = self.handed.front() {
-            self.handed.pop_front();
-            self.first_token += 1;
-        }
+        self.handed.remove(&token).map(|handed| handed.id)
     }
 
     /// Takes all whose deadline has come; says when the next one does.
-    pub(super) fn expire(&mut self, now: Instant, mut expired: impl FnMut(RequestId)) -> Instant {
+    pub(super) fn expire(
+        &mut self,
+        now: Instant,
+        mut expired: impl FnMut(RequestId),
+        forgotten: &mut Vec<Token>,
+    ) -> Instant {
         let mut next = Instant::NEVER;
         let mut waits = |query: &Query| is_in_time(now, query.id, query.deadline, &mut next, &mut expired);
         for queries in &mut self.gathered {
@@ -104,12 +121,13 @@ impl Queries {
             queries.retain(&mut waits);
             !queries.is_empty()
         });
-        for slot in &mut self.handed {
-            let waits =
-                slot.is_some_and(|(id, deadline)| is_in_time(now, id, deadline, &mut next, &mut expired));
-            *slot = slot.filter(|_| waits);
-        }
-        self.forget_answered();
+        self.handed.retain(|token, handed| {
+            let waits = is_in_time(now, handed.id, handed.deadline, &mut next, &mut expired);
+            if !waits && handed.held {
+                forgotten.push(*token);
+            }
+            waits
+        });
         next
     }
 }

@@ -39,6 +39,8 @@ pub struct Sessions {
     /// the front, so that a use costs nothing here.
     uses: BTreeMap<Index, SessionId>,
     result_bytes: usize,
+    /// Commands whose results are still to come: by their places, whose they are.
+    waiting: BTreeMap<Index, (SessionId, u64)>,
 }
 
 #[derive(Clone, Debug)]
@@ -54,9 +56,13 @@ struct Session {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Kept {
     sequence: u64,
+    /// With [`WAITING`], its result is still to come.
     index: Index,
     result: Bytes,
 }
+
+/// Marks the place of a command whose result is still to come. No log is so long that it needs this bit.
+const WAITING: Index = 1 << 63;
 
 /// What is to be done with a stamped command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +79,13 @@ const KEPT_OVERHEAD: usize = 32;
 impl Sessions {
     /// None yet.
     pub const fn new(limits: Limits) -> Self {
-        Self { limits, open: BTreeMap::new(), uses: BTreeMap::new(), result_bytes: 0 }
+        Self {
+            limits,
+            open: BTreeMap::new(),
+            uses: BTreeMap::new(),
+            result_bytes: 0,
+            waiting: BTreeMap::new(),
+        }
     }
 
     /// How many are open.
@@ -106,6 +118,9 @@ impl Sessions {
         if let Some(closed) = self.open.remove(&session) {
             self.uses.remove(&closed.queued_at);
             self.result_bytes -= closed.results.iter().map(Kept::weight).sum::<usize>();
+            for waiting in closed.results.iter().filter_map(Kept::ticket) {
+                self.waiting.remove(&waiting);
+            }
         }
         Outcome::Closed
     }
@@ -116,11 +131,17 @@ impl Sessions {
             return Verdict::Known(Outcome::SessionExpired);
         };
         session.last_used = index;
-        self.result_bytes -= session.forget_below(stamp.answered_below);
+        let waiting = &mut self.waiting;
+        self.result_bytes -= session.forget_below(stamp.answered_below, |ticket| {
+            waiting.remove(&ticket);
+        });
         if stamp.sequence < session.answered_below {
             return Verdict::Known(Outcome::Answered);
         }
         if let Some(kept) = session.find(stamp.sequence) {
+            if let Some(ticket) = kept.ticket() {
+                return Verdict::Known(Outcome::Waiting { ticket });
+            }
             return Verdict::Known(Outcome::Result { index: kept.index, result: kept.result.clone() });
         }
         if session.results.len() >= self.limits.results_max || !self.make_room(stamp.session) {
@@ -136,6 +157,30 @@ impl Sessions {
             self.result_bytes += kept.weight();
             session.insert(kept);
         }
+    }
+
+    /// The result of the command at `index`, which [`Sessions::admit`] has just called fresh, is still to come.
+    pub fn keep_waiting(&mut self, index: Index, stamp: SessionStamp) {
+        self.keep(index | WAITING, stamp, Bytes::new());
+        self.waiting.insert(index, (stamp.session, stamp.sequence));
+    }
+
+    /// The command at `ticket` has its result.
+    pub fn settle(&mut self, ticket: Index, result: &Bytes) {
+        let Some((session, sequence)) = self.waiting.remove(&ticket) else { return };
+        let Some(session) = self.open.get_mut(&session) else { return };
+        if let Ok(at) = session.results.binary_search_by_key(&sequence, |kept| kept.sequence)
+            && let Some(kept) = session.results.get_mut(at)
+        {
+            (kept.index, kept.result) = (ticket, result.clone());
+            self.result_bytes += result.len();
+        }
+    }
+
+    /// The result of the command that was applied at `index`, if it is still kept. Looks through all of them.
+    pub fn result_at(&self, index: Index) -> Option<Bytes> {
+        let mut kept = self.open.values().flat_map(|session| &session.results);
+        kept.find(|kept| kept.index == index).map(|kept| kept.result.clone())
     }
 
     /// Makes room by expiring others; whether there is some.
@@ -172,11 +217,15 @@ impl Sessions {
 }
 
 impl Session {
-    fn forget_below(&mut self, answered_below: u64) -> usize {
+    fn forget_below(&mut self, answered_below: u64, mut forgotten: impl FnMut(Index)) -> usize {
         self.answered_below = self.answered_below.max(answered_below);
         let mut freed = 0;
         while self.results.front().is_some_and(|kept| kept.sequence < answered_below) {
-            freed += self.results.pop_front().map_or(0, |kept| kept.weight());
+            let Some(kept) = self.results.pop_front() else { break };
+            freed += kept.weight();
+            if let Some(ticket) = kept.ticket() {
+                forgotten(ticket);
+            }
         }
         freed
     }
@@ -201,6 +250,11 @@ impl Session {
 }
 
 impl Kept {
+    /// Its place, if its result is still to come.
+    fn ticket(&self) -> Option<Index> {
+        (self.index & WAITING != 0).then_some(self.index & !WAITING)
+    }
+
     const fn weight(&self) -> usize {
         KEPT_OVERHEAD + self.result.len()
     }
@@ -252,6 +306,13 @@ impl Decode for Sessions {
             let id = input.u64()?;
             let session = Session::decode(input)?;
             sessions.result_bytes += session.results.iter().map(Kept::weight).sum::<usize>();
+            for kept in &session.results {
+                if let Some(ticket) = kept.ticket()
+                    && sessions.waiting.insert(ticket, (id, kept.sequence)).is_some()
+                {
+                    return Err(input.malformed("a place in the log of its own before this"));
+                }
+            }
             let known = sessions.uses.insert(session.last_used, id).is_some();
             if known || sessions.open.insert(id, session).is_some() {
                 return Err(input.malformed("a session of its own before this"));
@@ -312,6 +373,29 @@ mod tests {
         }
         for (index, sequence, first) in [(5, 3, 3), (6, 5, 2), (7, 4, 4)] {
             assert_eq!(apply(&mut sessions, index, stamp(1, sequence, 0)), result(first));
+        }
+    }
+
+    #[test]
+    fn a_duplicate_of_a_command_that_waits_waits_for_the_same() {
+        let mut sessions = Sessions::new(Limits::default());
+        sessions.open(1);
+        assert_eq!(sessions.admit(2, stamp(1, 1, 0)), Verdict::Fresh);
+        sessions.keep_waiting(2, stamp(1, 1, 0));
+        let waits = Verdict::Known(Outcome::Waiting { ticket: 2 });
+        assert_eq!(sessions.admit(3, stamp(1, 1, 0)), waits);
+        let mut restored =
+            Sessions::from_bytes(sessions.to_bytes(), crate::wire::VERSION).expect("what was written");
+        for sessions in [&mut sessions, &mut restored] {
+            assert_eq!(sessions.admit(4, stamp(1, 1, 0)), waits);
+            assert_eq!(sessions.result_at(2), None);
+            sessions.settle(2, &Bytes::from_static(b"at 2"));
+            assert_eq!(sessions.admit(5, stamp(1, 1, 0)), Verdict::Known(result(2)));
+            assert_eq!(sessions.result_at(2), Some(Bytes::from_static(b"at 2")));
+            assert_eq!(sessions.result_bytes, KEPT_OVERHEAD + 4);
+            sessions.close(1);
+            sessions.settle(2, &Bytes::from_static(b"nobody asks any more"));
+            assert_eq!((sessions.result_bytes, sessions.waiting.len()), (0, 0));
         }
     }
 

@@ -12,6 +12,7 @@ mod keys;
 mod operator;
 mod raft;
 pub mod replicated;
+pub mod stored;
 
 use std::time::Duration;
 

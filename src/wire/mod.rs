@@ -7,11 +7,15 @@
 
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::id::{NodeId, RequestId};
 
 pub mod frame;
+mod macros;
 pub mod value;
+
+pub(crate) use macros::{structures, variants};
 
 /// The version of the encoding that this build writes.
 pub const VERSION: u16 = 1;
@@ -239,6 +243,21 @@ macro_rules! identities {
 }
 
 identities!(NodeId, RequestId);
+
+/// In nanoseconds. What is longer than 584 years is taken to be that long.
+impl Encode for Duration {
+    fn encode(&self, out: &mut Vec<u8>) {
+        u64::try_from(self.as_nanos()).unwrap_or(u64::MAX).encode(out);
+    }
+}
+
+impl Decode for Duration {
+    const SIZE_MIN: usize = u64::SIZE_MIN;
+
+    fn decode(input: &mut Reader) -> Result<Self, Malformed> {
+        input.u64().map(Self::from_nanos)
+    }
+}
 
 impl Encode for Bytes {
     #[inline]

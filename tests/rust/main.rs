@@ -17,6 +17,8 @@ mod replicated;
 mod ring;
 mod shrink;
 mod sim;
+mod store;
+mod stored;
 mod thesis;
 mod wal;
 mod wire;

@@ -9,11 +9,12 @@ use coterie::raft::{self, Batch, Entries, Index, Payload, Raft, Record, Run};
 use coterie::random::Random;
 use coterie::replica::{
     self, Answer, Command, Consistency, Error, Event, KeyValue, Machine, Message, Operation, OperationResult,
-    Replica, Request, Sessions, Shelf, StateMachine, Timer,
+    Replica, Request, Sessions, Shelf, StateMachine, Timer, Token,
 };
 use coterie::sim::standard::replicated::{self, Applies, LIMITS, Scenario};
 use coterie::sim::standard::{RaftInside, Told};
 use coterie::sim::{ClientOperation, Clients, Failure, Fingerprint, Host, Settings, Values, replay};
+use coterie::store::Response;
 use coterie::time::Instant;
 use coterie::wire::{Decode, Encode, Malformed, VERSION};
 
@@ -317,13 +318,13 @@ struct SwapsInWords(KeyValue);
 macro_rules! state_machine {
     ($name:ident, |$machine:ident, $index:ident, $command:ident| $apply:expr) => {
         impl StateMachine for $name {
-            fn apply(&mut self, $index: Index, $command: &[u8]) -> Bytes {
+            fn apply(&mut self, $index: Index, $command: &Bytes) -> Response {
                 let $machine = &mut self.0;
                 $apply
             }
 
-            fn query(&self, query: &[u8]) -> Bytes {
-                self.0.query(query)
+            fn query(&mut self, token: Token, query: &Bytes) -> Response {
+                self.0.query(token, query)
             }
 
             fn snapshot(&self) -> Vec<u8> {
@@ -355,7 +356,7 @@ state_machine!(SwapsInWords, |machine, index, command| {
     let result = machine.apply(index, command);
     let operation = Operation::from_bytes(Bytes::copy_from_slice(command), VERSION);
     match operation {
-        Ok(Operation::CompareAndSwap { .. }) => OperationResult::Swapped(true).to_bytes(),
+        Ok(Operation::CompareAndSwap { .. }) => Response::Now(OperationResult::Swapped(true).to_bytes()),
         _ => result,
     }
 });

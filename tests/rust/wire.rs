@@ -443,12 +443,12 @@ fn examples() -> Vec<(&'static str, Example)> {
     examples
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     let digit = |half: u8| char::from_digit(u32::from(half), 16).expect("half a byte");
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-fn bytes_of(hexadecimal: &str) -> Bytes {
+pub(crate) fn bytes_of(hexadecimal: &str) -> Bytes {
     let pair = |at: usize| u8::from_str_radix(&hexadecimal[at..at + 2], 16).expect("hexadecimal digits");
     (0..hexadecimal.len()).step_by(2).map(pair).collect()
 }

@@ -166,7 +166,7 @@ impl RaftInside for Replica {
     fn inner_message(message: &Message) -> Option<&raft::Message> {
         match message {
             Message::Raft(message) => Some(message),
-            Message::Forward { .. } | Message::Forwarded(_) => None,
+            _ => None,
         }
     }
 
@@ -226,7 +226,7 @@ where
 }
 
 /// From when on there must be progress by this plan, and whose.
-fn heals(plan: &super::super::faults::Plan) -> (Option<Duration>, Vec<NodeId>) {
+pub(super) fn heals(plan: &super::super::faults::Plan) -> (Option<Duration>, Vec<NodeId>) {
     let heal = plan.faults.iter().find_map(|fault| match &fault.kind {
         Kind::Heal { core } => Some((fault.start.since(crate::time::Instant::ZERO), core.clone())),
         _ => None,

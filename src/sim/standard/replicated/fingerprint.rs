@@ -5,7 +5,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::super::super::trace::{Digest, Fingerprint, Part, of_debug, of_hash};
 use super::super::fingerprint::{fold_entries, part};
 use crate::raft::{self, Raft};
-use crate::replica::{Answer, Error, Event, Message, Outcome, Replica, Reply, Request, Timer};
+use crate::replica::{Answer, Error, Event, LeaseReply, Message, Outcome, Replica, Reply, Request, Timer};
 
 impl Fingerprint for Replica {
     fn of_message(message: &Message) -> u64 {
@@ -24,6 +24,24 @@ impl Fingerprint for Replica {
                     fold_reply(&mut digest, reply);
                 }
             }
+            Message::AskLeases { term, asks } => {
+                digest.fold(*term ^ 1 << 60);
+                for (token, (lease, renew)) in asks {
+                    digest.fold(token ^ lease << 1 ^ u64::from(*renew));
+                }
+            }
+            Message::Leases(replies) => {
+                for (token, reply) in replies {
+                    digest.fold(token ^ 2 << 60);
+                    fold_lease_reply(&mut digest, *reply);
+                }
+            }
+            Message::Detached(leases) => {
+                digest.fold(3 << 60);
+                for (lease, attachment) in leases {
+                    digest.fold(lease << 32 ^ attachment);
+                }
+            }
         }
         digest.word()
     }
@@ -37,6 +55,8 @@ impl Fingerprint for Replica {
             Timer::Raft(timer) => Raft::of_timer(timer),
             Timer::Deadline => 1 << 32,
             Timer::Retry => 2 << 32,
+            Timer::Lease => 3 << 32,
+            Timer::History => 4 << 32,
         }
     }
 
@@ -48,6 +68,8 @@ impl Fingerprint for Replica {
                 fold_entries(&mut digest, entries);
             }
             Event::Query { token, query } => digest.fold(token ^ xxh3_64(query)),
+            Event::Forget(token) => digest.fold(token ^ 1 << 60),
+            Event::Parked(tickets) => tickets.iter().for_each(|ticket| digest.fold(*ticket)),
             Event::Role { role, term, leader } => {
                 digest.fold(term << 8 ^ (*role as u64) << 4 ^ leader.map_or(0, |leader| leader.0));
             }
@@ -83,6 +105,24 @@ impl Fingerprint for Replica {
                 }
             }
             Request::Queried { token, result } => digest.fold(token ^ xxh3_64(result)),
+            Request::Lease { lease, renew, deadline } => {
+                digest.fold(lease << 1 ^ u64::from(*renew));
+                digest.fold(deadline.as_nanos());
+            }
+            Request::Detached { lease, attachment } => digest.fold(lease << 32 ^ attachment),
+            Request::Held { token } => digest.fold(token ^ 1 << 60),
+            Request::Woken(woken) => {
+                for (ticket, result) in woken {
+                    digest.fold(*ticket ^ result.as_ref().map_or(0, |result| xxh3_64(result)));
+                }
+            }
+            Request::Noted { anew, leases, revision } => {
+                digest.fold(revision << 1 ^ u64::from(*anew));
+                for change in leases {
+                    digest.fold(change.lease);
+                    digest.fold(change.terms.map_or(0, |terms| terms.attachment << 8 ^ terms.home));
+                }
+            }
             Request::Snapshotted { last, length } => digest.fold(last << 32 ^ length),
             Request::Chunk { offset, .. } | Request::Written { offset, .. } => digest.fold(*offset),
             Request::Transfer { to } => digest.fold(to.0),
@@ -119,6 +159,14 @@ fn fold_reply(digest: &mut Digest, reply: &Reply) {
     }
 }
 
+fn fold_lease_reply(digest: &mut Digest, reply: LeaseReply) {
+    digest.fold(match reply {
+        LeaseReply::Alive { ttl, left } => ttl.as_nanos() as u64 ^ (left.as_nanos() as u64) << 1,
+        LeaseReply::Over => 1 << 60,
+        LeaseReply::Refused { term, leader } => term << 8 ^ leader.map_or(0, |leader| leader.0),
+    });
+}
+
 fn fold_outcome(digest: &mut Digest, outcome: &Outcome) {
     digest.fold(match outcome {
         Outcome::Result { index, result } => index << 1 ^ xxh3_64(result),
@@ -129,5 +177,6 @@ fn fold_outcome(digest: &mut Digest, outcome: &Outcome) {
         Outcome::TooManyResults => 5 << 60,
         Outcome::Answered => 6 << 60,
         Outcome::Malformed => 7 << 60,
+        Outcome::Waiting { ticket } => ticket ^ 8 << 60,
     });
 }

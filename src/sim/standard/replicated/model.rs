@@ -102,7 +102,8 @@ impl Model {
                 self.operate(command, Some(CommandName::Stamped(session, sequence)))
             }
             Some(Command::Plain(command)) => self.operate(command, None),
-            None => Effect::Foreign,
+            // Its machine has no leases and no history.
+            Some(Command::Expire { .. } | Command::Compact(_)) | None => Effect::Foreign,
         }
     }
 
