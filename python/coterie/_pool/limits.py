@@ -14,6 +14,8 @@ _VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
+# What their files are called.
+_LIBRARIES = ("openblas", "mkl_rt", "blis", "flexiblas", "libgomp", "libiomp", "libomp", "vcomp")
 # Who brings such a library.
 _LOADERS = ("numpy", "scipy", "torch", "sklearn", "numexpr")
 
@@ -27,18 +29,55 @@ def is_decided() -> bool:
     return not _ours and any(name in os.environ for name in _VARIABLES)
 
 
-def limit(threads: int) -> None:
-    """At most `threads` for each library of this process and its children; 0 leaves them alone."""
+def announce(threads: int) -> None:
+    """At most `threads` for each library that this process and its children will load; 0 leaves them alone."""
     global _ours  # noqa: PLW0603 - it is the process that has them
     if threads == 0:
         return
     _ours = True
     for name in _VARIABLES:
         os.environ[name] = str(threads)
-    if not any(name in sys.modules for name in _LOADERS):
+
+
+def limit(threads: int) -> None:
+    """At most `threads` for each library that this process has loaded.
+
+    In each worker, and not before it is forked: some libraries make their threads anew when they are told, and join
+    them at each fork.
+    """
+    if threads == 0 or not any(name in sys.modules for name in _LOADERS):
+        return
+    paths = _libraries()
+    openblas = {path for path in paths if "openblas" in path.rsplit("/", 1)[1]}
+    for path in openblas:
+        _limit_openblas(path, threads)
+    if paths <= openblas:
         return
     try:
         import threadpoolctl  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 - optional, and seldom needed
     except ImportError:
         return
     threadpoolctl.threadpool_limits(threads)
+
+
+def _libraries() -> set[str]:
+    """Paths of what this process has loaded and could have threads of its own."""
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123 - pathlib is slow to load
+        paths = {line[line.index("/") :].rstrip() for line in maps if "/" in line}
+    return {path for path in paths if any(name in path.rsplit("/", 1)[1] for name in _LIBRARIES)}
+
+
+def _limit_openblas(path: str, threads: int) -> None:
+    """By its own function: to import threadpoolctl takes ten times as long as a worker."""
+    import ctypes  # noqa: PLC0415 - who has loaded such a library has loaded this
+
+    try:
+        library = ctypes.CDLL(path)
+    except OSError:
+        return
+    for prefix in ("scipy_", ""):
+        for suffix in ("64_", "", "_64"):
+            function = getattr(library, f"{prefix}openblas_set_num_threads{suffix}", None)
+            if function is not None:
+                function(ctypes.c_int(threads))
+                return

@@ -94,7 +94,7 @@ class Place(NamedTuple):
     def take(self) -> None:
         """Say that we are there now."""
         cpus.descend(self.depth, self.sharers)
-        limits.limit(self.threads)
+        limits.announce(self.threads)
 
 
 def work(
@@ -111,6 +111,7 @@ def work(
     if not group:
         os.setpgid(0, 0)  # a terminal's Ctrl-C is for the pool's process, which decides what becomes of tasks
         place.take()  # with a template, that has taken it
+    limits.limit(place.threads)
     pool_follow(sentinel, not group)
     desk = PoolDesk(file, workers, worker)
 
