@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 
 # What OpenMP and the BLAS libraries read when they are loaded. Who has set one of them has decided.
 _VARIABLES = (
@@ -20,6 +21,8 @@ _LIBRARIES = ("openblas", "mkl_rt", "blis", "flexiblas", "libgomp", "libiomp", "
 _LOADERS = ("numpy", "scipy", "torch", "sklearn", "numexpr")
 
 
+# No machine has more processors: another number is something else.
+_SANE = 1 << 16
 # Whether this is a worker, in which we have set them.
 _ours = False
 
@@ -39,15 +42,15 @@ def announce(threads: int) -> None:
         os.environ[name] = str(threads)
 
 
-def limit(threads: int) -> None:
-    """At most `threads` for each library that this process has loaded.
+def limit(threads: int, libraries: Iterable[str] | None) -> None:
+    """At most `threads` for each of the `libraries` that this process has loaded; it looks for them itself if need be.
 
     In each worker, and not before it is forked: some libraries make their threads anew when they are told, and join
     them at each fork.
     """
-    if threads == 0 or not any(name in sys.modules for name in _LOADERS):
+    if threads == 0:
         return
-    paths = _libraries()
+    paths = set(loaded() if libraries is None else libraries)
     openblas = {path for path in paths if "openblas" in path.rsplit("/", 1)[1]}
     for path in openblas:
         _limit_openblas(path, threads)
@@ -60,24 +63,46 @@ def limit(threads: int) -> None:
     threadpoolctl.threadpool_limits(threads)
 
 
-def _libraries() -> set[str]:
+def loaded() -> tuple[str, ...]:
     """Paths of what this process has loaded and could have threads of its own."""
-    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123 - pathlib is slow to load
-        paths = {line[line.index("/") :].rstrip() for line in maps if "/" in line}
-    return {path for path in paths if any(name in path.rsplit("/", 1)[1] for name in _LIBRARIES)}
+    global _seen  # noqa: PLW0603 - a process that makes many pools looks once
+    if not any(name in sys.modules for name in _LOADERS):
+        return ()
+    if _seen[0] != len(sys.modules):
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123 - pathlib loads slowly
+            paths = {line[line.index("/") :].rstrip() for line in maps if "/" in line}
+        found = (path for path in paths if any(name in path.rsplit("/", 1)[1] for name in _LIBRARIES))
+        _seen = (len(sys.modules), tuple(found))
+    return _seen[1]
+
+
+# How many modules there were when we looked, and what was found.
+_seen: tuple[int, tuple[str, ...]] = (-1, ())
 
 
 def _limit_openblas(path: str, threads: int) -> None:
-    """By its own function: to import threadpoolctl takes ten times as long as a worker."""
+    """By its own means: to import threadpoolctl takes ten times as long as to start a worker."""
     import ctypes  # noqa: PLC0415 - who has loaded such a library has loaded this
 
     try:
         library = ctypes.CDLL(path)
     except OSError:
         return
-    for prefix in ("scipy_", ""):
-        for suffix in ("64_", "", "_64"):
-            function = getattr(library, f"{prefix}openblas_set_num_threads{suffix}", None)
-            if function is not None:
-                function(ctypes.c_int(threads))
-                return
+    try:
+        # Its function would start its threads, which a forked process does not have yet, only to let them be idle.
+        count = ctypes.c_int.in_dll(library, "blas_cpu_number")
+    except ValueError:
+        pass
+    else:
+        if threads <= count.value <= _SANE:
+            count.value = threads
+            return
+    for name in (
+        f"{prefix}openblas_set_num_threads{suffix}"
+        for prefix in ("scipy_", "")
+        for suffix in ("64_", "", "_64")
+    ):
+        function = getattr(library, name, None)
+        if function is not None:
+            function(ctypes.c_int(threads))
+            return
