@@ -6,7 +6,7 @@ from _typeshed import Incomplete, SupportsGetItem
 from typing import Any, Self, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Balancer", "CheckHistory", "CheckPart", "Lease", "PoolCore", "PoolDesk", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "pool_follow", "provoke_panic", "raft_begin", "raft_line", "sim_shrink", "sim_swarm", "version"]
+__all__ = ["Balancer", "CheckHistory", "CheckPart", "Lease", "PoolCore", "PoolDesk", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "pool_follow", "pool_hold", "pool_resume", "provoke_panic", "raft_begin", "raft_line", "sim_shrink", "sim_swarm", "version"]
 
 @disjoint_base
 class Balancer:
@@ -180,6 +180,10 @@ class PoolCore:
     def desk(self, /, worker: int) -> PoolDesk:
         """
         The desk of a worker that is a thread of this process.
+        """
+    def expect(self, /) -> None:
+        """
+        All workers are on their way; the host's `start` says who they are.
         """
     def fail(self, /, error: Any) -> None:
         """
@@ -866,6 +870,17 @@ class SimWorld:
 def pool_follow(file: int, group: bool) -> None:
     """
     Ends this process when the other end of `file` is closed, with its process group if that is the pool's own.
+    """
+
+def pool_hold(timeout: float) -> bool:
+    """
+    Keeps the threads of all pools out of Python, so that this one may fork; false when they do not leave in time.
+    `pool_resume` must follow, in the child too, and does nothing when this was in vain.
+    """
+
+def pool_resume(child: bool = False) -> None:
+    """
+    Lets them go on. In a `child` there are none.
     """
 
 def provoke_panic() -> None:

@@ -31,15 +31,21 @@ pub fn enter() -> Inside {
     let depth = DEPTH.get();
     DEPTH.set(depth + 1);
     // Who is inside already may go further: whoever wants to fork waits for it.
-    while depth == 0 {
+    if depth == 0 {
+        enter_first();
+    }
+    Inside(())
+}
+
+fn enter_first() {
+    loop {
         let seen = WORD.load(Ordering::SeqCst);
         if seen & HELD != 0 {
             linux::wait(&WORD, seen, ANYBODY, Instant::NEVER);
         } else if WORD.compare_exchange(seen, seen + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-            break;
+            return;
         }
     }
-    Inside(())
 }
 
 impl Drop for Inside {
@@ -115,40 +121,40 @@ mod tests {
 
     use super::*;
 
+    fn gives_up() -> bool {
+        thread::scope(|scope| scope.spawn(|| !hold(linux::now() + Duration::from_millis(1))).join())
+            .is_ok_and(|x| x)
+    }
+
     #[test]
     fn nobody_is_inside_while_somebody_forks() {
-        static FORKS: AtomicBool = AtomicBool::new(false);
-        let threads: Vec<_> = (0..3)
-            .map(|_| {
-                thread::spawn(|| {
+        let forks = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
                     for _ in 0..2000 {
                         let _inside = enter();
                         let _further = enter();
-                        assert!(!FORKS.load(Ordering::SeqCst));
+                        assert!(!forks.load(Ordering::SeqCst));
                     }
-                })
-            })
-            .collect();
-        for _ in 0..200 {
-            assert!(hold(linux::now() + Duration::from_mins(1)));
-            FORKS.store(true, Ordering::SeqCst);
-            thread::yield_now();
-            FORKS.store(false, Ordering::SeqCst);
-            release();
-        }
-        for thread in threads {
-            thread.join().expect("nobody was inside");
-        }
+                });
+            }
+            for _ in 0..200 {
+                assert!(hold(linux::now() + Duration::from_mins(1)));
+                forks.store(true, Ordering::SeqCst);
+                thread::yield_now();
+                forks.store(false, Ordering::SeqCst);
+                release();
+            }
+        });
         // Who is inside cannot hold the others, and does not wait for itself.
         let inside = enter();
         assert!(!hold(Instant::NEVER));
-        thread::spawn(|| assert!(!hold(linux::now() + Duration::from_millis(1))))
-            .join()
-            .expect("it gives up");
+        assert!(gives_up());
         drop(inside);
         assert!(hold(Instant::NEVER) && hold(Instant::NEVER));
         release();
-        thread::spawn(|| assert!(!hold(linux::now() + Duration::from_millis(1)))).join().expect("it is held");
+        assert!(gives_up());
         release();
         release(); // one too many does nothing
         drop(enter());

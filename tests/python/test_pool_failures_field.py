@@ -177,7 +177,7 @@ def test_a_missing_main_guard_is_one_error_and_no_fork_bomb(method: str, tmp_pat
 
 def test_the_end_of_the_process_that_forks_workers_is_told_and_not_waited_for(pool: Pool) -> None:
     template = pool._starter._pid  # type: ignore[attr-defined]
-    assert pool.map(abs, [-1]) == [1]
+    assert len(pool._pool) == 2, "all workers are there"
     os.kill(template, signal.SIGKILL)
     until(lambda: not is_running(template))
     assert pool.map(abs, range(-50, 0)) == list(range(50, 0, -1)), "workers that live work on"

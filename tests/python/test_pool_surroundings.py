@@ -131,7 +131,7 @@ import sys
 import coterie
 with coterie.Pool(2) as pool:
     assert pool.map(abs, [-1, -2]) == [1, 2]
-slow = {"cloudpickle", "multiprocessing.pool", "multiprocessing.spawn", "pathlib", "dataclasses", "numpy", "asyncio"}
+slow = {"cloudpickle", "multiprocessing.pool", "multiprocessing.spawn", "pathlib", "dataclasses", "hashlib", "numpy", "asyncio"}
 print(sorted(slow & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

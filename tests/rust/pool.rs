@@ -101,11 +101,12 @@ impl Host for Workers {
     fn start(&self, worker: usize) -> Result<i32, String> {
         let fates = Arc::clone(&self.0);
         let pool = fates.pool.get().and_then(Weak::upgrade).ok_or("it is gone")?;
-        thread::spawn(move || {
+        let life = move || {
             fates.live(pool.memory(), worker);
             pool.left(worker);
-        });
-        Ok(0)
+        };
+        let thread = thread::Builder::new().name("worker".into()).spawn(life);
+        thread.map(|_| 0).map_err(|error| error.to_string())
     }
 
     fn reap(&self, _: usize) -> Option<i32> {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 
 # What OpenMP and the BLAS libraries read when they are loaded. Who has set one of them has decided.
 _VARIABLES = (
@@ -14,10 +15,14 @@ _VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
+# What their files are called.
+_LIBRARIES = ("openblas", "mkl_rt", "blis", "flexiblas", "libgomp", "libiomp", "libomp", "vcomp")
 # Who brings such a library.
 _LOADERS = ("numpy", "scipy", "torch", "sklearn", "numexpr")
 
 
+# No machine has more processors: another number is something else.
+_SANE = 1 << 16
 # Whether this is a worker, in which we have set them.
 _ours = False
 
@@ -27,18 +32,77 @@ def is_decided() -> bool:
     return not _ours and any(name in os.environ for name in _VARIABLES)
 
 
-def limit(threads: int) -> None:
-    """At most `threads` for each library of this process and its children; 0 leaves them alone."""
+def announce(threads: int) -> None:
+    """At most `threads` for each library that this process and its children will load; 0 leaves them alone."""
     global _ours  # noqa: PLW0603 - it is the process that has them
     if threads == 0:
         return
     _ours = True
     for name in _VARIABLES:
         os.environ[name] = str(threads)
-    if not any(name in sys.modules for name in _LOADERS):
+
+
+def limit(threads: int, libraries: Iterable[str] | None) -> None:
+    """At most `threads` for each of the `libraries` that this process has loaded; it looks for them itself if need be.
+
+    In each worker, and not before it is forked: some libraries make their threads anew when they are told, and join
+    them at each fork.
+    """
+    if threads == 0:
+        return
+    paths = set(loaded() if libraries is None else libraries)
+    openblas = {path for path in paths if "openblas" in path.rsplit("/", 1)[1]}
+    for path in openblas:
+        _limit_openblas(path, threads)
+    if paths <= openblas:
         return
     try:
         import threadpoolctl  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 - optional, and seldom needed
     except ImportError:
         return
     threadpoolctl.threadpool_limits(threads)
+
+
+def loaded() -> tuple[str, ...]:
+    """Paths of what this process has loaded and could have threads of its own."""
+    global _seen  # noqa: PLW0603 - a process that makes many pools looks once
+    if not any(name in sys.modules for name in _LOADERS):
+        return ()
+    if _seen[0] != len(sys.modules):
+        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123 - pathlib loads slowly
+            paths = {line[line.index("/") :].rstrip() for line in maps if "/" in line}
+        found = (path for path in paths if any(name in path.rsplit("/", 1)[1] for name in _LIBRARIES))
+        _seen = (len(sys.modules), tuple(found))
+    return _seen[1]
+
+
+# How many modules there were when we looked, and what was found.
+_seen: tuple[int, tuple[str, ...]] = (-1, ())
+
+
+def _limit_openblas(path: str, threads: int) -> None:
+    """By its own means: to import threadpoolctl takes ten times as long as to start a worker."""
+    import ctypes  # noqa: PLC0415 - who has loaded such a library has loaded this
+
+    try:
+        library = ctypes.CDLL(path)
+    except OSError:
+        return
+    try:
+        # Its function would start its threads, which a forked process does not have yet, only to let them be idle.
+        count = ctypes.c_int.in_dll(library, "blas_cpu_number")
+    except ValueError:
+        pass
+    else:
+        if threads <= count.value <= _SANE:
+            count.value = threads
+            return
+    for name in (
+        f"{prefix}openblas_set_num_threads{suffix}"
+        for prefix in ("scipy_", "")
+        for suffix in ("64_", "", "_64")
+    ):
+        function = getattr(library, name, None)
+        if function is not None:
+            function(ctypes.c_int(threads))
+            return

@@ -20,7 +20,6 @@ from coterie._coterie import PoolCore
 from coterie._pool import cpus
 from coterie._pool.functions import Dumper, InContext, Main, is_importable, loads
 from coterie._pool.results import WHOLE, AsyncResult, CallResult, IMapIterator, MapResult
-from coterie._pool.seeds import Seeds
 from coterie._pool.starters import ByContext, ForkedTemplate, FreshTemplate, Starter, Threads, alone
 from coterie._pool.timeouts import TaskTimeoutError
 from coterie._pool.worker import Place
@@ -28,6 +27,8 @@ from coterie.exceptions import ConfigError, StoppedError, TaskError, WorkerDiedE
 
 if TYPE_CHECKING:
     from typing import Self
+
+    from coterie._pool.seeds import Seeds
 
 __all__ = ["Pool"]
 
@@ -150,7 +151,11 @@ class Pool:
             blas_threads,
             {"memory_limit": memory_limit, "progress": progress, "engine": engine},
         )
-        self._seeds = None if seed is None else Seeds(seed)
+        self._seeds: Seeds | None = None
+        if seed is not None:
+            from coterie._pool.seeds import Seeds  # noqa: PLC0415 - its hashes take longer to load than a worker
+
+            self._seeds = Seeds(seed)
         self._owner = os.getpid()
         self._processes = processes
         self._calls = -1

@@ -279,7 +279,7 @@ class FreshTemplate(_Template):
         super().__init__(names)
         self.main = Main()
         data, pipe = os.pipe()
-        plan = self._plan(file, workers, place, initializer, initargs, process, self._sentinel)
+        plan = self._plan(file, workers, place.afar(), initializer, initargs, process, self._sentinel)
         preparation = spawn.get_preparation_data("template")
         for key in ("init_main_from_name", "init_main_from_path"):
             preparation.pop(key, None)
@@ -378,7 +378,7 @@ class ByContext:
     ) -> None:
         self.main: Main = ImportedMain()
         self._context: Any = context
-        self._file, self._workers, self._place = file, workers, place
+        self._file, self._workers, self._place = file, workers, place.afar()
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
         self._begun = _Begun(initializer, initargs, self.main)
         self._sentinel, self._alive = os.pipe()

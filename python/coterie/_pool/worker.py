@@ -80,6 +80,8 @@ class Place(NamedTuple):
     sharers: int
     # How many threads a numeric library may use; 0 leaves it alone.
     threads: int
+    # Which of these libraries it has from the beginning, because it is forked.
+    libraries: tuple[str, ...] | None
 
     @classmethod
     def below(cls, workers: int, threads: int | None) -> Place:
@@ -89,12 +91,16 @@ class Place(NamedTuple):
             # A single worker may use what this process might.
             leaves = workers == 1 or limits.is_decided()
             threads = 0 if leaves else max(1, cpus.available() // workers)
-        return cls(cpus.depth + 1, sharers, threads)
+        return cls(cpus.depth + 1, sharers, threads, limits.loaded() if threads else ())
+
+    def afar(self) -> Place:
+        """For a worker in a new interpreter."""
+        return self._replace(libraries=None)
 
     def take(self) -> None:
         """Say that we are there now."""
         cpus.descend(self.depth, self.sharers)
-        limits.limit(self.threads)
+        limits.announce(self.threads)
 
 
 def work(
@@ -111,6 +117,7 @@ def work(
     if not group:
         os.setpgid(0, 0)  # a terminal's Ctrl-C is for the pool's process, which decides what becomes of tasks
         place.take()  # with a template, that has taken it
+    limits.limit(place.threads, place.libraries)
     pool_follow(sentinel, not group)
     desk = PoolDesk(file, workers, worker)
 
