@@ -34,7 +34,7 @@ mod _coterie {
     use super::balance::{Balancer, Lease};
     #[cfg(target_os = "linux")]
     #[pymodule_export]
-    use super::pool::{PoolCore, PoolDesk, pool_follow};
+    use super::pool::{PoolCore, PoolDesk, PoolListener, pool_follow};
     #[pymodule_export]
     use super::check::{CheckHistory, CheckPart};
     #[pymodule_export]

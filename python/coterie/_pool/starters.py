@@ -235,6 +235,7 @@ class FreshTemplate(_Template):
     ) -> None:
         super().__init__(names)
         self.main = Main()
+        self._lent: list[int] = []
         data, pipe = os.pipe()
         plan = self._plan(file, workers, initializer, initargs, process, self._sentinel)
         preparation = spawn.get_preparation_data("template")
@@ -255,7 +256,8 @@ class FreshTemplate(_Template):
             b"-c",
             code.encode(),
         ]
-        kept = (file, data, self._sentinel, self._theirs.fileno())
+        # What the plan holds of sockets and files is inherited under its own number.
+        kept = (file, data, self._sentinel, self._theirs.fileno(), *self._lent)
         self._pid = util.spawnv_passfds(os.fsencode(command), arguments, kept)
         self._theirs.close()
         os.close(self._sentinel)
@@ -263,9 +265,9 @@ class FreshTemplate(_Template):
         with open(pipe, "wb") as out:  # noqa: PTH123 - a descriptor
             out.write(sent)
 
-    @staticmethod
-    def duplicate_for_child(descriptor: int) -> int:
+    def duplicate_for_child(self, descriptor: int) -> int:
         """For multiprocessing's reductions: descriptors are inherited under their own numbers."""
+        self._lent.append(descriptor)
         return descriptor
 
 
