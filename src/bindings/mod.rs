@@ -32,11 +32,11 @@ use pyo3::prelude::*;
 mod _coterie {
     #[pymodule_export]
     use super::balance::{Balancer, Lease};
+    #[pymodule_export]
+    use super::check::{CheckHistory, CheckPart};
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use super::pool::{PoolCore, PoolDesk, PoolListener, pool_follow};
-    #[pymodule_export]
-    use super::check::{CheckHistory, CheckPart};
     #[pymodule_export]
     use super::process::{SimOutbox, SimRandom};
     #[pymodule_export]

@@ -25,8 +25,8 @@ use crate::pool::scheduler::{JobId, Settings};
 use crate::pool::store::{Order, Run};
 use crate::time::Instant;
 use codec::{Encoded, Objects};
-use stopwatch::Spent;
 pub(super) use listen::PoolListener;
+use stopwatch::Spent;
 pub(super) use work::{PoolDesk, pool_follow};
 
 /// Items are encoded and handed out in slices of this many bytes, so that workers begin while others are encoded.
@@ -201,7 +201,7 @@ impl PoolCore {
     ) -> PyResult<Option<u64>> {
         guard::shielded(|| {
             let pool = self.ours()?;
-            let _watch = Spent::on(&self.encoding);
+            let mut watch = Spent::on(&self.encoding);
             let dumps = self.host.bind(py).getattr("dumps")?;
             let mut first = None;
             let mut batch = Encoded::new(pool.body_max());
@@ -216,7 +216,9 @@ impl PoolCore {
                     Ok(full) => full || batch.bytes.len() > SLICE,
                     Err(error) => {
                         if !batch.is_empty() {
-                            let index = pool.offer(job, function, &batch.bytes, &batch.starts, false, waits);
+                            let index = watch.aside(|| {
+                                pool.offer(job, function, &batch.bytes, &batch.starts, false, waits)
+                            });
                             first.get_or_insert(index);
                             batch.clear();
                         }
@@ -229,13 +231,13 @@ impl PoolCore {
                 };
                 if full {
                     for (bytes, starts) in batch.parts() {
-                        let index = pool.offer(job, function, bytes, &starts, false, waits);
+                        let index = watch.aside(|| pool.offer(job, function, bytes, &starts, false, waits));
                         first.get_or_insert(index);
                     }
                     batch.clear();
                 }
             }
-            let index = pool.offer(job, function, &batch.bytes, &batch.starts, sealed, waits);
+            let index = watch.aside(|| pool.offer(job, function, &batch.bytes, &batch.starts, sealed, waits));
             Ok(first.or((!batch.is_empty()).then_some(index)))
         })
     }
@@ -251,7 +253,7 @@ impl PoolCore {
     ) -> PyResult<u64> {
         guard::shielded(|| {
             let pool = self.ours()?;
-            let _watch = Spent::on(&self.encoding);
+            let mut watch = Spent::on(&self.encoding);
             let mut batch = Encoded::new(usize::MAX);
             let encoded = if self.threads {
                 batch.push_object(function, item, &self.objects)
@@ -259,7 +261,9 @@ impl PoolCore {
                 batch.push(function, item, &self.host.bind(py).getattr("dumps")?)
             };
             match encoded {
-                Ok(_) => Ok(pool.offer(job, function, &batch.bytes, &batch.starts, false, waits)),
+                Ok(_) => {
+                    Ok(watch.aside(|| pool.offer(job, function, &batch.bytes, &batch.starts, false, waits)))
+                }
                 Err(error) => {
                     let handle = self.objects.put(error.value(py))?;
                     Ok(pool.offer_failed(job, function, Kind::ObjectError, &handle.to_le_bytes()))
@@ -350,7 +354,11 @@ impl PoolCore {
     }
 
     /// The same with indices: of each, which item it is, whether it is a failure, and what it is.
-    fn fetch_outcomes<'py>(&self, py: Python<'py>, job: JobId) -> PyResult<Vec<(u64, bool, Bound<'py, PyAny>)>> {
+    fn fetch_outcomes<'py>(
+        &self,
+        py: Python<'py>,
+        job: JobId,
+    ) -> PyResult<Vec<(u64, bool, Bound<'py, PyAny>)>> {
         guard::shielded(|| {
             let mut found = Vec::new();
             for run in self.ours()?.fetch(job) {
@@ -536,12 +544,9 @@ impl PoolCore {
         self.wait(py, timeout, |pool, deadline| pool.wait_at_rest(job, item, deadline, check_signals))
     }
 
-    /// Ends workers that run something of this job, or this item of it.
-    fn kill_runners(&self, job: JobId, item: Option<u64>) -> PyResult<()> {
-        guard::shielded(|| {
-            self.ours()?.kill_runners(job, item);
-            Ok(())
-        })
+    /// Ends workers that run something of this job, or this item of it; says how many.
+    fn kill_runners(&self, job: JobId, item: Option<u64>) -> PyResult<usize> {
+        guard::shielded(|| Ok(self.ours()?.kill_runners(job, item)))
     }
 
     /// Nobody wants the results of the job, which shall be done all the same.

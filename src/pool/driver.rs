@@ -513,17 +513,21 @@ impl Pool {
         self.wait(|core| core.outcome(core.runners(job, item) == 0), deadline, check)
     }
 
-    /// Ends workers that still run an item of this job; the supervisor replaces them.
-    pub fn kill_runners(&self, job: JobId, item: Option<u64>) {
+    /// Ends workers that still run an item of this job, and says how many; the supervisor replaces them.
+    pub fn kill_runners(&self, job: JobId, item: Option<u64>) -> usize {
         let mut core = self.lock();
         self.pump(&mut core);
+        let mut count = 0;
         for worker in 0..core.lanes.len() {
-            if core.runs(worker, job, item).is_some() {
+            let is_process = core.processes[worker].as_ref().is_some_and(|process| process.file.is_some());
+            if is_process && core.runs(worker, job, item).is_some() {
                 // The item is answered, though nobody may want to know: a pool that closes waits for all.
                 core.scheduler.condemn(worker);
                 core.kill(worker);
+                count += 1;
             }
         }
+        count
     }
 
     /// Tell the host (`u64::MAX - 1` in the place of an item) whenever results of the job may be fetched: once until

@@ -139,7 +139,8 @@ impl Scheduler {
 
     /// One item of the job is not to be begun; says whether that came in time.
     pub fn withdraw(&mut self, job: JobId, index: u64, lanes: &mut impl Lanes) -> bool {
-        let has_it = |piece: &Piece| piece.job == job && (piece.first..piece.first + piece.count).contains(&index);
+        let has_it =
+            |piece: &Piece| piece.job == job && (piece.first..piece.first + piece.count).contains(&index);
         for worker in 0..self.workers.len() {
             if self.workers[worker].pieces.iter().any(has_it) {
                 self.take_back(worker, lanes);

@@ -519,18 +519,19 @@ class Pool:
         outcomes: bool = False,
         style: int = _ONE,
         window: int | None = None,
+        keeps: bool = False,
     ) -> IMapIterator[Any]:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
         place = self._function(func, style)
-        job = self._core.open(order, None, chunksize, False)
+        job = self._core.open(order, place if keeps else None, chunksize, False)
         if job is None:
             raise ValueError("Pool not running")
         total = len(iterable) if isinstance(iterable, Sized) else None
         bar = bars.bar(self._progress, total, self._name)
         iterator: IMapIterator[Any] = IMapIterator(
-            self, job, place, iterable, chunksize, outcomes=outcomes, window=window, bar=bar
+            self, job, place, iterable, chunksize, outcomes=outcomes, window=window, bar=bar, keeps=keeps
         )
         self._lazy.add(iterator)
         return iterator

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from multiprocessing import TimeoutError as PoolTimeoutError
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -217,8 +218,12 @@ class IMapIterator(Iterator[R]):
         outcomes: bool = False,
         window: int | None = None,
         bar: Bar | None = None,
+        keeps: bool = False,
     ) -> None:
         self._pool: Pool | None = pool
+        # Whether what was asked for is done even when nobody looks at the results.
+        self._keeps = keeps
+        self._cancelled = False
         self._outcomes, self._bar = outcomes, bar
         self._count = 0
         self._job, self._function, self._chunksize = job, function, chunksize
@@ -261,6 +266,8 @@ class IMapIterator(Iterator[R]):
         while not self._ready:
             pool = self._pool
             if pool is None:
+                if self._cancelled:
+                    raise CancelledError
                 raise StopIteration
             if self._look(pool):
                 continue
@@ -342,7 +349,20 @@ class IMapIterator(Iterator[R]):
         with self._lock:
             self._feed(everything=True)
 
+    def _cancel(self) -> None:
+        """What was not begun is not to be done."""
+        with self._lock:
+            pool = self._pool
+            if pool is not None:
+                self._cancelled = True
+                self._give_up(pool)
+
     def __del__(self) -> None:
         pool = getattr(self, "_pool", None)
-        if pool is not None:
+        if pool is None:
+            return
+        if self._keeps and self._sealed:
+            pool._core.abandon(self._job)
+            pool._core.release(self._function)
+        else:
             self._give_up(pool)

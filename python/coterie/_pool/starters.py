@@ -20,6 +20,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing import (
+    popen_spawn_posix,
     process as processes,
     reduction,
     spawn,
@@ -264,6 +265,8 @@ class FreshTemplate(_Template):
         os.close(data)
         with open(pipe, "wb") as out:  # noqa: PTH123 - a descriptor
             out.write(sent)
+
+    DupFd = popen_spawn_posix._DupFd  # type: ignore[attr-defined]
 
     def duplicate_for_child(self, descriptor: int) -> int:
         """For multiprocessing's reductions: descriptors are inherited under their own numbers."""

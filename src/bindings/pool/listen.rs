@@ -41,7 +41,8 @@ impl PoolListener {
                 return Ok(());
             }
             let thread = guard::attached(py, &self.thread, Option::take)?;
-            if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id())
+            {
                 // A panic was told by Python's own machinery.
                 let _ = py.detach(|| thread.join());
             }

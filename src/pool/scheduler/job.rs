@@ -60,7 +60,9 @@ impl Job {
     /// Takes one item out of those that wait; says whether it was among them.
     pub(super) fn withdraw(&mut self, index: u64) -> bool {
         let place = self.pending.partition_point(|range| range.end <= index);
-        let Some(range) = self.pending.get_mut(place).filter(|range| range.start <= index) else { return false };
+        let Some(range) = self.pending.get_mut(place).filter(|range| range.start <= index) else {
+            return false;
+        };
         let before = range.start..index;
         range.start = index + 1;
         if range.is_empty() {
