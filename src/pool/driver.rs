@@ -755,7 +755,9 @@ impl Pool {
     pub(super) fn welcome(&self, worker: usize, id: i32) {
         let file = if id == 0 { None } else { linux::open_process(id).ok() };
         let mut core = self.lock();
-        let ended = id != 0 && file.is_none(); // it has ended already
+        // It may have ended already: a thread has said so, a process is not found.
+        let has_left = core.processes[worker].as_ref().is_some_and(|process| process.ended);
+        let ended = has_left || id != 0 && file.is_none();
         core.processes[worker] = Some(Process { id, file, ended });
         core.scheduler.start(worker, linux::now());
         self.pump(&mut core);

@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import os
+import pickle
 import threading
 import time
 import weakref
@@ -18,7 +19,7 @@ from concurrent.futures.process import (  # type: ignore[attr-defined]
 from concurrent.futures.thread import BrokenThreadPool
 from multiprocessing import TimeoutError as PoolTimeoutError
 from multiprocessing.context import BaseContext
-from multiprocessing.pool import RemoteTraceback  # type: ignore[attr-defined]
+from multiprocessing.pool import MaybeEncodingError, RemoteTraceback  # type: ignore[attr-defined]
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from coterie._pool import stats as statistics
@@ -39,6 +40,10 @@ class BrokenWorkerError(WorkerDiedError, BrokenProcessPool):
     """A worker died under a call. For who knows `concurrent.futures` it is a `BrokenProcessPool`, though only this
     future failed.
     """
+
+
+class ResultEncodingError(MaybeEncodingError, pickle.PicklingError):
+    """A result that cannot be pickled: for who knows `concurrent.futures` it is a `PicklingError`."""
 
 
 class Future(concurrent.futures.Future[R]):
@@ -433,6 +438,10 @@ def _as_expected(error: BaseException) -> BaseException:
         expected = BrokenWorkerError(str(error), pid=error.pid, signal=error.signal, index=error.index)
         expected.__cause__ = error.__cause__
         return expected
+    if type(error) is MaybeEncodingError:
+        encoding = ResultEncodingError(error.exc, error.value)  # type: ignore[attr-defined,unused-ignore]
+        encoding.__cause__ = error.__cause__
+        return encoding
     return error
 
 

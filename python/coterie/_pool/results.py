@@ -306,6 +306,9 @@ class IMapIterator(Iterator[R]):
                 self._count += len(values)
                 self._bar.to(self._count)
             self._feed()
+        elif is_over and core.progress(self._job) is None:
+            self._give_up(pool)  # it is over because the pool dropped it
+            raise pool._why_not()
         elif is_over:
             self._finish(pool)
         return bool(values) or is_over
@@ -355,6 +358,7 @@ class IMapIterator(Iterator[R]):
             pool = self._pool
             if pool is not None:
                 self._cancelled = True
+                self._ready.clear()
                 self._give_up(pool)
 
     def __del__(self) -> None:
