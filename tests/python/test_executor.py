@@ -226,7 +226,9 @@ def test_a_call_that_runs_too_long_is_ended() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_an_initializer_that_raises_breaks_the_executor(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_initializer_that_raises_breaks_the_executor(
+    backend: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     def fails() -> None:
         raise LookupError("no such place")
 

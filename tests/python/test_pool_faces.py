@@ -99,7 +99,9 @@ def test_a_callable_hears_how_far_a_map_is(backend: Any) -> None:
         assert pool.apply(abs, (-1,)) == 1
 
 
-def test_without_tqdm_a_line_tells_it(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tqdm_a_line_tells_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     with Pool(2, progress=True, name="squares") as pool:
         assert pool.map(abs, range(1000)) == list(range(1000))
@@ -227,14 +229,14 @@ def test_what_workers_log_is_handled_here(method: str, caplog: pytest.LogCapture
 def test_an_exception_that_is_logged_keeps_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     def fails() -> None:
         try:
-            raise LookupError("no such place")
-        except LookupError:
+            {}["no such place"]
+        except KeyError:
             logging.exception("caught", extra={"hook": lambda: None})  # noqa: LOG015 - as users do
 
     with Pool(1) as pool:
         pool.apply(fails)
         until(lambda: caplog.records)
-    assert "LookupError: no such place" in (caplog.records[0].exc_text or "")
+    assert "KeyError: 'no such place'" in (caplog.records[0].exc_text or "")
     assert caplog.records[0].getMessage() == "caught"
 
 
@@ -297,7 +299,7 @@ def test_a_notebook_shows_what_workers_print() -> None:
 
     cells = [
         new_code_cell("import coterie, time\ndef speak(x):\n    print('printed', x)\n    return x\n"),
-        new_code_cell("with coterie.Pool(1) as pool:\n    pool.map(speak, range(3))\n    time.sleep(1)"),
+        new_code_cell("with coterie.Pool(1) as pool:\n    pool.map(speak, range(3))"),
     ]
     notebook = new_notebook(cells=cells)
     NotebookClient(notebook, timeout=100, kernel_name="python3").execute()

@@ -37,9 +37,7 @@ _ONE, _STAR = 0, 1
 
 
 class BrokenWorkerError(WorkerDiedError, BrokenProcessPool):
-    """A worker died under a call. For who knows `concurrent.futures` it is a `BrokenProcessPool`, though only this
-    future failed.
-    """
+    """A worker died under a call: as `concurrent.futures` calls it, though only this future failed."""
 
 
 class ResultEncodingError(MaybeEncodingError, pickle.PicklingError):
@@ -78,9 +76,8 @@ class Future(concurrent.futures.Future[R]):
             Whether the call is cancelled now. A call that runs in a thread, or is finished, cannot be.
         """
         works = self._works
-        if works is not None and not self.done():
-            if not works.withdraw(self, force=force):
-                return False
+        if works is not None and not self.done() and not works.withdraw(self, force=force):
+            return False
         if not super().cancel():
             return False
         with contextlib.suppress(concurrent.futures.InvalidStateError):
@@ -122,7 +119,9 @@ class _Works:
         pool._told[job, SOME] = self
         self.core.observe(job)
 
-    def submit(self, function: Callable[..., Any], args: tuple[Any, ...], kwds: dict[str, Any]) -> Future[Any]:
+    def submit(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwds: dict[str, Any]
+    ) -> Future[Any]:
         future: Future[Any] = Future()
         try:
             place, item = self.pool._prepare(function, args, kwds)

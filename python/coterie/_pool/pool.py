@@ -486,8 +486,7 @@ class Pool:
             if job is None:
                 raise ValueError("Pool not running")  # noqa: TRY301 - it is what the caller is told
             result._job = job
-            if self._progress:
-                result._bar = bars.bar(self._progress, len(cast("Sized", iterable)), self._name)
+            result._bar = bars.bar(self._progress, len(cast("Sized", iterable)), self._name)
             if told:
                 self._told[job, WHOLE] = result
             core.offer(job, place, iterable, True, waits)

@@ -66,6 +66,8 @@ class Relay:
                 kind, *rest = pickle.loads(said)
                 if kind == "log":
                     _handle(*rest)
+                elif kind == "print":
+                    _print(*rest)
                 else:
                     warnings.showwarning(*rest)
             except Exception:  # noqa: BLE001 - a handler's error is its author's, as in a thread
@@ -79,12 +81,23 @@ def _handle(fields: dict[str, Any]) -> None:
         logger.handle(record)
 
 
+def _print(name: str, text: str) -> None:
+    stream = getattr(sys, name)
+    if stream is not None:
+        stream.write(text)
+        stream.flush()
+
+
 class Begin:
     """What a worker does before the user's initializer: it lends its voice to the pool's process."""
 
     def __init__(self, relay: Relay | None, initializer: Callable[..., object] | None) -> None:
         self._socket = None if relay is None else relay.theirs
         self._initializer = initializer
+        # A notebook, or who else put something of its own in their places, has no descriptor that workers could share.
+        self._streams = [
+            name for name in ("stdout", "stderr") if getattr(sys, name) is not getattr(sys, f"__{name}__")
+        ]
         manager = logging.root.manager
         named = [logger for logger in manager.loggerDict.values() if isinstance(logger, logging.Logger)]
         self._levels = [(logger.name, logger.level) for logger in named if logger.level]
@@ -92,9 +105,12 @@ class Begin:
 
     def __reduce__(self) -> tuple[Any, ...]:
         duplicate = None if self._socket is None else reduction.DupFd(self._socket.fileno())
-        return _begun, (duplicate, self._initializer, self._levels)
+        return _begun, (duplicate, self._initializer, self._levels, self._streams)
 
     def __call__(self, *arguments: Any) -> None:
+        if self._socket is not None:
+            for name in self._streams:
+                setattr(sys, name, _Voice(self._socket, name))
         for stream in (sys.stdout, sys.stderr):
             # Where it is no terminal, what is printed would wait for the end of a worker that may be ended before.
             if isinstance(stream, io.TextIOWrapper) and not stream.line_buffering:
@@ -110,7 +126,9 @@ class Begin:
         for logger in loggers:
             if isinstance(logger, logging.Logger) and (logger.handlers or logger is logging.root):
                 # A fork brought them along; they are the other process's, and are called there.
-                logger.handlers[:] = [_Handler(mouth)] if logger is logging.root or not logger.propagate else []
+                logger.handlers[:] = (
+                    [_Handler(mouth)] if logger is logging.root or not logger.propagate else []
+                )
         for name, level in self._levels:
             logging.getLogger(name or None).setLevel(level)
 
@@ -127,12 +145,64 @@ class Begin:
         warnings.showwarning = show
 
 
-def _begun(duplicate: Any, initializer: Callable[..., object] | None, levels: list[tuple[str, int]]) -> Begin:
+def _begun(
+    duplicate: Any,
+    initializer: Callable[..., object] | None,
+    levels: list[tuple[str, int]],
+    streams: list[str],
+) -> Begin:
     begin = Begin(None, initializer)
-    begin._levels = levels
+    begin._levels, begin._streams = levels, streams
     if duplicate is not None:
         begin._socket = socket.socket(fileno=duplicate.detach())
     return begin
+
+
+class _Voice(io.TextIOBase):
+    """What a worker prints, line by line."""
+
+    encoding = "utf-8"
+    errors = "strict"
+
+    def __init__(self, mouth: socket.socket, name: str) -> None:
+        self._mouth, self._name = mouth, name
+        self._begun = ""
+
+    @property
+    def buffer(self) -> _Bytes:
+        return _Bytes(self)
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return 1 if self._name == "stdout" else 2
+
+    def write(self, text: str) -> int:
+        self._begun += text
+        if "\n" in text or len(self._begun) > _TEXT_MAX:
+            self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        said, self._begun = self._begun, ""
+        for start in range(0, len(said), _TEXT_MAX):
+            _say(self._mouth, ("print", self._name, said[start : start + _TEXT_MAX]), None)
+
+
+class _Bytes(io.RawIOBase):
+    """For who writes bytes to the standard output."""
+
+    def __init__(self, voice: _Voice) -> None:
+        self._voice = voice
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        text = bytes(data)
+        self._voice.write(text.decode("utf-8", "replace"))
+        return len(text)
 
 
 class _Handler(logging.Handler):

@@ -74,9 +74,7 @@ def read(told: Mapping[str, Any], name: str) -> PoolStats:
     """From what the pool's core tells, which counts nanoseconds."""
     age = max(told["seconds"], 1e-9)
     load, call, dump = told["spent"]
-    workers = tuple(
-        WorkerStats(pid, min(1.0, sum(spent) / _SECOND / age)) for pid, spent in told["workers"]
-    )
+    workers = tuple(WorkerStats(pid, min(1.0, sum(spent) / _SECOND / age)) for pid, spent in told["workers"])
     return PoolStats(
         name=name,
         age=told["seconds"],
