@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sized
 from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
@@ -374,6 +374,7 @@ class Pool:
     def _end(self) -> None:
         self._pool.terminate()
         self._pool.join()
+        self._pool._told.clear()
 
     def _door(self) -> _Door:
         loop = asyncio.get_running_loop()
@@ -389,7 +390,7 @@ class Pool:
         pool = self._pool
         pool._check_running()
         core = pool._core
-        items = iterable if hasattr(iterable, "__len__") else list(iterable)
+        items = iterable if isinstance(iterable, Sized) else list(iterable)
         if chunksize is None:
             chunksize = -(-len(items) // (4 * pool._processes))
         place = pool._function(func, style)

@@ -12,10 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, _base
-from concurrent.futures.process import (  # type: ignore[attr-defined]
-    BrokenProcessPool,
-    _RemoteTraceback,
-)
+from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from concurrent.futures.thread import BrokenThreadPool
 from multiprocessing import TimeoutError as PoolTimeoutError
 from multiprocessing.context import BaseContext
@@ -40,7 +37,7 @@ class BrokenWorkerError(WorkerDiedError, BrokenProcessPool):
     """A worker died under a call: as `concurrent.futures` calls it, though only this future failed."""
 
 
-class ResultEncodingError(MaybeEncodingError, pickle.PicklingError):
+class ResultEncodingError(MaybeEncodingError, pickle.PicklingError):  # type: ignore[misc]
     """A result that cannot be pickled: for who knows `concurrent.futures` it is a `PicklingError`."""
 
 
@@ -203,6 +200,7 @@ class _Works:
 
     def join(self) -> None:
         self.pool.join()
+        self.pool._told.clear()  # nothing more is told, and nobody need wait for the garbage collector
         _all_works.discard(self)
 
 

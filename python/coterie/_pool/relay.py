@@ -168,6 +168,9 @@ class _Voice(io.TextIOBase):
         self._mouth, self._name = mouth, name
         self._begun = ""
 
+    def __reduce__(self) -> Any:
+        raise TypeError(f"cannot pickle the standard {self._name!r}")
+
     @property
     def buffer(self) -> _Bytes:
         return _Bytes(self)

@@ -287,6 +287,7 @@ class IMapIterator(Iterator[R]):
     def _look(self, pool: Pool) -> bool:
         """Takes in what is there; False when one has to wait for it."""
         core = pool._core
+        values: list[Any]
         self._feed()
         is_over = self._sealed and core.is_over(self._job)  # asked first: what comes later is not missed
         if self._outcomes:

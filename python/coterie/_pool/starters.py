@@ -266,7 +266,7 @@ class FreshTemplate(_Template):
         with open(pipe, "wb") as out:  # noqa: PTH123 - a descriptor
             out.write(sent)
 
-    DupFd = popen_spawn_posix._DupFd  # type: ignore[attr-defined]
+    DupFd = popen_spawn_posix._DupFd
 
     def duplicate_for_child(self, descriptor: int) -> int:
         """For multiprocessing's reductions: descriptors are inherited under their own numbers."""
