@@ -18,7 +18,7 @@ html_theme = "furo"
 html_title = f"Coterie {release}"
 
 # Methods of compiled classes are documented where they are written, and inherited by the public class.
-CLASS_OPTIONS = "   :members:\n   :inherited-members: BaseException\n   :show-inheritance:\n"
+CLASS_OPTIONS = "   :members:\n   :inherited-members: BaseException, Future\n   :show-inheritance:\n"
 autodoc_typehints = "signature"
 numpydoc_show_class_members = False  # autodoc lists them already
 

@@ -149,6 +149,10 @@ impl PoolCore {
         guard::shielded(|| {
             let mut definition = vec![style];
             if self.threads {
+                for freed in self.ours()?.freed() {
+                    let handle = freed[1..].first_chunk::<8>().copied().unwrap_or_default();
+                    self.objects.take(function.py(), u64::from_le_bytes(handle))?;
+                }
                 definition.extend(self.objects.put(function)?.to_le_bytes());
             } else {
                 definition.extend_from_slice(function.cast::<PyBytes>()?.as_bytes());

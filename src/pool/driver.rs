@@ -177,7 +177,7 @@ impl Pool {
     /// A pool without workers yet.
     pub fn new(memory: Memory, settings: Settings, host: Box<dyn Host>) -> std::io::Result<Arc<Self>> {
         let memory = Arc::new(memory);
-        let core = Core {
+        let mut core = Core {
             scheduler: Scheduler::new(settings),
             lanes: (0..settings.workers).map(|worker| Lane::new(&memory, worker)).collect(),
             outgoing: (0..settings.workers).map(|_| Outgoing::default()).collect(),
@@ -194,6 +194,9 @@ impl Pool {
             deadline: Instant::NEVER,
             terminated_at: None,
         };
+        if memory.file().is_none() {
+            core.functions.remember_freed(); // in one process they hold objects
+        }
         Ok(Arc::new(Self {
             memory,
             core: Mutex::new(core),
@@ -235,6 +238,11 @@ impl Pool {
     /// Takes in a definition of a function, with one user.
     pub fn define(&self, definition: &[u8]) -> Option<u32> {
         self.lock().functions.define(definition)
+    }
+
+    /// Definitions that nobody uses any more, when workers are threads.
+    pub fn freed(&self) -> Vec<Arc<[u8]>> {
+        self.lock().functions.freed()
     }
 
     /// One more user of a function.

@@ -6,7 +6,6 @@ from typing import assert_type
 
 import coterie
 from coterie import aio
-from coterie._pool.results import AsyncResult
 
 
 def square(x: int) -> int:
@@ -28,7 +27,7 @@ with coterie.Pool(2, retries=1, task_timeout=3.0) as pool:
         assert_type(error.signal, int | None)
     except coterie.TaskTimeoutError as late:
         assert_type(late.index, int | None)
-    assert_type(pool.apply_async(square, (2,)), AsyncResult[int])
+    assert_type(pool.apply_async(square, (2,)).get(), int)
     assert_type(pool.map_async(square, [1]).get(), list[int])
     assert_type(next(pool.imap(square, [1])), int)
     for outcome in pool.imap_unordered(square, [1], outcomes=True):
