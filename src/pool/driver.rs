@@ -132,9 +132,17 @@ struct JobState {
     /// Whom to tell: of the whole job, or of single items.
     notify: bool,
     notify_items: BTreeSet<u64>,
-    /// Tell whenever results may be fetched; whether that was told since the last fetch.
-    observed: bool,
-    told: bool,
+    observed: Observed,
+}
+
+/// Whether to tell whenever results may be fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Observed {
+    No,
+    /// Yes, and nothing was told since they were fetched last.
+    Waiting,
+    /// Yes, and it was told.
+    Told,
 }
 
 /// What was before the workers that there are, and what nobody else counts.
@@ -276,8 +284,7 @@ impl Pool {
             abandoned: false,
             notify,
             notify_items: BTreeSet::new(),
-            observed: false,
-            told: false,
+            observed: Observed::No,
         };
         core.jobs.insert(job, state);
         Some(job)
@@ -372,7 +379,9 @@ impl Pool {
     /// Results that may be fetched now.
     pub fn fetch(&self, job: JobId) -> Vec<Run> {
         self.lock().jobs.get_mut(&job).map_or_else(Vec::new, |found| {
-            found.told = false;
+            if found.observed == Observed::Told {
+                found.observed = Observed::Waiting;
+            }
             found.results.fetch()
         })
     }
@@ -542,7 +551,7 @@ impl Pool {
     /// they are.
     pub fn observe(&self, job: JobId) {
         if let Some(found) = self.lock().jobs.get_mut(&job) {
-            found.observed = true;
+            found.observed = Observed::Waiting;
         }
     }
 
@@ -853,8 +862,8 @@ impl Core {
         if std::mem::take(&mut found.notify) {
             self.finished.push((job, u64::MAX));
         }
-        if found.observed && !found.told {
-            found.told = true;
+        if found.observed == Observed::Waiting {
+            found.observed = Observed::Told;
             self.finished.push((job, u64::MAX - 1));
         }
         if found.abandoned {
@@ -886,7 +895,7 @@ impl Core {
                 (0..count).for_each(|_| self.functions.release(function));
             }
         }
-        if found.observed {
+        if found.observed != Observed::No {
             self.finished.push((job, u64::MAX - 1));
         }
         if let Some(function) = found.function {
@@ -929,8 +938,8 @@ impl Core {
         }
         self.past.done += run.count;
         found.results.put(run);
-        if found.observed && !found.told && found.results.has_some() {
-            found.told = true;
+        if found.observed == Observed::Waiting && found.results.has_some() {
+            found.observed = Observed::Told;
             self.finished.push((job, u64::MAX - 1));
         }
         self.conclude(job);
@@ -1067,7 +1076,7 @@ impl Core {
             if std::mem::take(&mut found.notify) {
                 self.finished.push((job, u64::MAX));
             }
-            if found.observed {
+            if found.observed != Observed::No {
                 self.finished.push((job, u64::MAX - 1));
             }
             let items = std::mem::take(&mut found.notify_items);
