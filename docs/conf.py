@@ -18,7 +18,7 @@ html_theme = "furo"
 html_title = f"Coterie {release}"
 
 # Methods of compiled classes are documented where they are written, and inherited by the public class.
-CLASS_OPTIONS = "   :members:\n   :inherited-members: BaseException\n   :show-inheritance:\n"
+CLASS_OPTIONS = "   :members:\n   :inherited-members: BaseException, Future\n   :show-inheritance:\n"
 autodoc_typehints = "signature"
 numpydoc_show_class_members = False  # autodoc lists them already
 
@@ -34,7 +34,7 @@ def write_reference(_app: Any) -> None:
     for name in public:
         module = importlib.import_module(name)
         # What a package only hands on is documented where it lives.
-        own = [member for member in module.__all__ if home(getattr(module, member), name) == name]
+        own = [member for member in module.__all__ if is_own(getattr(module, member), name)]
         handed_on = sorted(set(module.__all__) - set(own))
         text = f"{name}\n{'=' * len(name)}\n\n.. automodule:: {name}\n\n"
         if handed_on:
@@ -46,6 +46,12 @@ def write_reference(_app: Any) -> None:
             text += f"{CLASS_OPTIONS if inspect.isclass(thing) else ''}\n"
         (pages / f"{name}.rst").write_text(text, encoding="utf-8")
     print(f"reference: {len(public)} modules")
+
+
+def is_own(thing: object, name: str) -> bool:
+    # What a private module defines has no other page.
+    where = home(thing, name)
+    return where == name or "._" in where
 
 
 def home(thing: object, default: str) -> str:

@@ -42,8 +42,13 @@ def main() -> str | None:
 
 def execute(path: Path) -> Any:
     notebook = nbformat.read(path, as_version=4)
+    # How a stream is cut into messages depends on the moment, and says nothing.
     NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        coalesce_streams=True,
+        resources={"metadata": {"path": str(FOLDER)}},
     ).execute()
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # time stamps

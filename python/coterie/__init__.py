@@ -3,7 +3,8 @@
 - `ConsistentHash`: keys to nodes; its kin are in `coterie.ring`.
 - `coterie.balance`: requests to backends.
 - `coterie.check`: whether what a system did can be explained: histories and their judge.
-- `Pool`: work for many processes, a drop-in for `multiprocessing.Pool`.
+- `Pool`: work for many processes, a drop-in for `multiprocessing.Pool`; `Executor`: the same for
+  `concurrent.futures`; `coterie.aio`: the same with `await`.
 - `coterie.raft`: consensus, as a machine that can be driven by hand; `coterie.protocol`: the shape of such machines.
 - `coterie.sim`: deterministic worlds in which protocols, ours and yours, meet failures.
 - `coterie.testing`: those worlds as pytest tests, whose failures shrink and explain themselves.
@@ -34,6 +35,7 @@ from coterie.exceptions import (
 
 if TYPE_CHECKING:
     from coterie import (
+        aio as aio,
         balance as balance,
         check as check,
         protocol as protocol,
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
         testing as testing,
         textbook as textbook,
     )
+    from coterie._pool.executor import Executor as Executor, Future as Future
+    from coterie._pool.outcome import Outcome as Outcome
     from coterie._pool.pool import Pool as Pool
     from coterie._pool.timeouts import TaskTimeoutError as TaskTimeoutError
     from coterie.ring import ConsistentHash
@@ -54,9 +58,12 @@ __all__ = [
     "ConsistentHash",
     "CoterieError",
     "EmptyRingError",
+    "Executor",
+    "Future",
     "InternalError",
     "InvariantViolated",
     "NoBackendError",
+    "Outcome",
     "Pool",
     "RequestError",
     "StoppedError",
@@ -71,10 +78,13 @@ __all__ = [
 # Names that are loaded when somebody first asks for them, and where they are.
 _LATER = {
     "ConsistentHash": "coterie.ring",
+    "Executor": "coterie._pool.executor",
+    "Future": "coterie._pool.executor",
+    "Outcome": "coterie._pool.outcome",
     "Pool": "coterie._pool.pool",
     "TaskTimeoutError": "coterie._pool.timeouts",
 }
-_MODULES = ("balance", "check", "protocol", "raft", "ring", "sim", "testing", "textbook")
+_MODULES = ("aio", "balance", "check", "protocol", "raft", "ring", "sim", "testing", "textbook")
 
 
 def __getattr__(name: str) -> Any:

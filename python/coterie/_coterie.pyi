@@ -6,7 +6,7 @@ from _typeshed import Incomplete, SupportsGetItem
 from typing import Any, Self, final
 from typing_extensions import disjoint_base
 
-__all__ = ["Balancer", "CheckHistory", "CheckPart", "Lease", "PoolCore", "PoolDesk", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "pool_follow", "pool_hold", "pool_resume", "provoke_panic", "raft_begin", "raft_line", "sim_shrink", "sim_swarm", "version"]
+__all__ = ["Balancer", "CheckHistory", "CheckPart", "Lease", "PoolCore", "PoolDesk", "PoolListener", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "pool_follow", "pool_hold", "pool_resume", "provoke_panic", "raft_begin", "raft_line", "sim_shrink", "sim_swarm", "version"]
 
 @disjoint_base
 class Balancer:
@@ -169,6 +169,10 @@ class PoolCore:
         """
         How many more items of the job should be drawn.
         """
+    def cancel(self, /, job: int) -> None:
+        """
+        Nothing more of the job is begun, and nobody wants what was.
+        """
     def close(self, /) -> None:
         """
         Takes no more work; stops when all is done.
@@ -196,6 +200,10 @@ class PoolCore:
     def fetch(self, /, job: int) -> tuple[list[Any], list[int]]:
         """
         Results of a job that may be fetched now: values, and which of them (by their place) are failures.
+        """
+    def fetch_outcomes(self, /, job: int) -> list[tuple[int, bool, Any]]:
+        """
+        The same with indices: of each, which item it is, whether it is a failure, and what it is.
         """
     def fetch_single(self, /, job: int, index: int) -> tuple[bool, Any] | None:
         """
@@ -231,6 +239,10 @@ class PoolCore:
         """
         Whether the job is over.
         """
+    def is_running(self, /, job: int, index: int) -> bool:
+        """
+        Whether a worker runs this item.
+        """
     def is_stopped(self, /) -> bool:
         """
         Whether no worker is left.
@@ -239,9 +251,9 @@ class PoolCore:
         """
         Waits until the pool's threads have ended, after it has stopped.
         """
-    def kill_runners(self, /, job: int, item: int | None) -> None:
+    def kill_runners(self, /, job: int, item: int | None) -> int:
         """
-        Ends workers that run something of this job, or this item of it.
+        Ends workers that run something of this job, or this item of it; says how many.
         """
     def left(self, /, worker: int) -> None:
         """
@@ -250,6 +262,10 @@ class PoolCore:
     def notify_item(self, /, job: int, index: int) -> bool:
         """
         Tell the host when this item is finished; says whether it is finished already.
+        """
+    def observe(self, /, job: int) -> None:
+        """
+        Tell the host (with `WHOLE - 1` for an item) whenever results may be fetched.
         """
     def offer(self, /, job: int, function: int, items: Any, sealed: bool, waits: bool) -> int | None:
         """
@@ -261,11 +277,15 @@ class PoolCore:
         """
     def open(self, /, order: int, function: int | None, chunk: int, notify: bool) -> int | None:
         """
-        Opens a job: `order` is 0 gathered, 1 sorted, 2 as they arrive, 3 single calls.
+        Opens a job: `order` is 0 gathered, 1 sorted, 2 as they arrive, 3 single calls, 4 single calls as they arrive.
         """
     def populate(self, /) -> None:
         """
         Starts the workers that are missing.
+        """
+    def progress(self, /, job: int) -> tuple[int, int] | None:
+        """
+        How many items of the job are finished, of how many that there are.
         """
     def release(self, /, function: int) -> None:
         """
@@ -274,6 +294,10 @@ class PoolCore:
     def share(self, /, function: int) -> None:
         """
         One more user of a function.
+        """
+    def statistics(self, /) -> dict[Any, Any]:
+        """
+        What the pool has done, and is doing: see `coterie.Pool.stats`. Times are in nanoseconds.
         """
     def terminate(self, /) -> None:
         """
@@ -303,6 +327,10 @@ class PoolCore:
         """
         Starts the pool's threads.
         """
+    def withdraw(self, /, job: int, index: int) -> bool:
+        """
+        A single call is not to be begun; says whether that came in time.
+        """
 
 @final
 class PoolDesk:
@@ -322,6 +350,18 @@ class PoolDesk:
         """
         Works until the pool says that it is enough. `codec` has `loads`, `dumps`, `load_function`, `failure` and
         `encoding_failure`.
+        """
+
+@final
+class PoolListener:
+    """
+    Calls a function whenever a descriptor can be read, until it says False. Its thread is none of Python's while it
+    sleeps, so that who looks whether this process may be forked sees none.
+    """
+    def __new__(cls, /, file: int, hear: Any) -> Self: ...
+    def join(self, /) -> None:
+        """
+        Waits until the thread has ended, which does not wait for itself.
         """
 
 @disjoint_base

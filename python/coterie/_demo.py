@@ -11,6 +11,7 @@ import logging
 import os
 import random
 import shlex
+import signal
 import sys
 import time
 from collections import Counter
@@ -229,7 +230,62 @@ def _outcome(answer: Any) -> str:
     return str(answer.value) if answer.error is None else str(answer.error)
 
 
-CHAPTERS: list[Chapter] = [ring, pickers, consensus]
+# The picture: characters, and how deep each point is looked into.
+WIDTH, HEIGHT, DEPTH = 72, 24, 6000
+SHADES = " .:-=+*#%@"
+WORKERS = 2
+
+
+def pool() -> Iterator[str | Table]:
+    """A picture by a pool of processes, of which one is killed half-way."""
+    started = time.perf_counter()
+    lines = [_line(y) for y in range(HEIGHT)]
+    alone = time.perf_counter() - started
+
+    started = time.perf_counter()
+    with coterie.Pool(WORKERS, retries=1, name="painters") as painters:
+        painted = []
+        killed = 0
+        for y, line in enumerate(painters.imap(_line, range(HEIGHT))):
+            painted.append(line)
+            if y == HEIGHT // 2:
+                killed = painters.stats().workers[0].pid
+                os.kill(killed, signal.SIGKILL)
+        stats = painters.stats()
+    together = time.perf_counter() - started
+
+    yield f"{HEIGHT} lines of a Mandelbrot set, one task each; worker {killed} gets SIGKILL after line {HEIGHT // 2}."
+    yield Table(["", ""], [["", line] for line in painted])
+    same = "the same picture" if painted == lines else "ANOTHER PICTURE"
+    yield Table(
+        ["", "seconds"],
+        [
+            ["one after another", f"{alone:.2f}"],
+            [f"a pool of {WORKERS}, its start and the death included", f"{together:.2f}"],
+        ],
+    )
+    yield (
+        f"It is {same}: the line that died was painted again, by one of {stats.started} workers "
+        f"({stats.deaths} died, {stats.busy:.0%} busy). With `multiprocessing.Pool` the loop would never end."
+    )
+
+
+def _line(y: int) -> str:
+    return "".join(SHADES[_depth(x, y) * (len(SHADES) - 1) // DEPTH] for x in range(WIDTH))
+
+
+def _depth(x: int, y: int) -> int:
+    point = complex(-2.1 + 2.7 * x / WIDTH, 1.15 - 2.3 * y / HEIGHT)
+    z = 0j
+    for depth in range(DEPTH):
+        z = z * z + point
+        if z.real * z.real + z.imag * z.imag > 4:
+            # Most points leave soon: what is near the edge shall be seen.
+            return min(DEPTH - 1, depth * DEPTH // 40)
+    return DEPTH
+
+
+CHAPTERS: list[Chapter] = [ring, pickers, consensus, pool]
 
 
 def run(*, plain: bool = False) -> None:

@@ -5,12 +5,15 @@
 //! and therefore is told that the pool is stopped before anything looks at the lock.
 
 mod codec;
+mod listen;
+mod stopwatch;
 mod work;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList};
 
 use super::errors::{ConfigError, StoppedError};
 use super::guard;
@@ -23,6 +26,8 @@ use crate::pool::scheduler::{JobId, Settings};
 use crate::pool::store::{Order, Run};
 use crate::time::Instant;
 use codec::{Encoded, Objects};
+pub(super) use listen::PoolListener;
+use stopwatch::Spent;
 pub(super) use work::{PoolDesk, pool_follow};
 
 /// Items are encoded and handed out in slices of this many bytes, so that workers begin while others are encoded.
@@ -37,6 +42,9 @@ pub(super) struct PoolCore {
     threads: bool,
     host: Py<PyAny>,
     problem: Arc<Mutex<Option<PyErr>>>,
+    /// Nanoseconds that this process spent on encoding items, and on decoding results.
+    encoding: AtomicU64,
+    decoding: AtomicU64,
 }
 
 /// The values of a map, and the failure that came first.
@@ -113,7 +121,15 @@ impl PoolCore {
             let problem = Arc::new(Mutex::new(None));
             let py_host = PyHost { host: host.clone_ref(py), problem: Arc::clone(&problem) };
             let pool = Pool::new(memory, settings, Box::new(py_host))?;
-            Ok(Self { pool, objects: Arc::default(), threads, host, problem })
+            Ok(Self {
+                pool,
+                objects: Arc::default(),
+                threads,
+                host,
+                problem,
+                encoding: AtomicU64::new(0),
+                decoding: AtomicU64::new(0),
+            })
         })
     }
 
@@ -152,6 +168,10 @@ impl PoolCore {
         guard::shielded(|| {
             let mut definition = vec![style];
             if self.threads {
+                for freed in self.ours()?.freed() {
+                    let handle = freed[1..].first_chunk::<8>().copied().unwrap_or_default();
+                    self.objects.take(function.py(), u64::from_le_bytes(handle))?;
+                }
                 definition.extend(self.objects.put(function)?.to_le_bytes());
             } else {
                 definition.extend_from_slice(function.cast::<PyBytes>()?.as_bytes());
@@ -180,14 +200,15 @@ impl PoolCore {
         })
     }
 
-    /// Opens a job: `order` is 0 gathered, 1 sorted, 2 as they arrive, 3 single calls.
+    /// Opens a job: `order` is 0 gathered, 1 sorted, 2 as they arrive, 3 single calls, 4 single calls as they arrive.
     fn open(&self, order: u8, function: Option<u32>, chunk: u64, notify: bool) -> PyResult<Option<JobId>> {
         guard::shielded(|| {
             let order = match order {
                 0 => Order::Gathered,
                 1 => Order::Sorted,
                 2 => Order::Arrival,
-                _ => Order::Single,
+                3 => Order::Single,
+                _ => Order::Calls,
             };
             Ok(self.ours()?.open(order, function, chunk, notify))
         })
@@ -205,6 +226,7 @@ impl PoolCore {
     ) -> PyResult<Option<u64>> {
         guard::shielded(|| {
             let pool = self.ours()?;
+            let mut watch = Spent::on(&self.encoding);
             let dumps = self.host.bind(py).getattr("dumps")?;
             let mut first = None;
             let mut batch = Encoded::new(pool.body_max());
@@ -219,7 +241,9 @@ impl PoolCore {
                     Ok(full) => full || batch.bytes.len() > SLICE,
                     Err(error) => {
                         if !batch.is_empty() {
-                            let index = pool.offer(job, function, &batch.bytes, &batch.starts, false, waits);
+                            let index = watch.aside(|| {
+                                pool.offer(job, function, &batch.bytes, &batch.starts, false, waits)
+                            });
                             first.get_or_insert(index);
                             batch.clear();
                         }
@@ -232,13 +256,13 @@ impl PoolCore {
                 };
                 if full {
                     for (bytes, starts) in batch.parts() {
-                        let index = pool.offer(job, function, bytes, &starts, false, waits);
+                        let index = watch.aside(|| pool.offer(job, function, bytes, &starts, false, waits));
                         first.get_or_insert(index);
                     }
                     batch.clear();
                 }
             }
-            let index = pool.offer(job, function, &batch.bytes, &batch.starts, sealed, waits);
+            let index = watch.aside(|| pool.offer(job, function, &batch.bytes, &batch.starts, sealed, waits));
             Ok(first.or((!batch.is_empty()).then_some(index)))
         })
     }
@@ -254,6 +278,7 @@ impl PoolCore {
     ) -> PyResult<u64> {
         guard::shielded(|| {
             let pool = self.ours()?;
+            let mut watch = Spent::on(&self.encoding);
             let mut batch = Encoded::new(usize::MAX);
             let encoded = if self.threads {
                 batch.push_object(function, item, &self.objects)
@@ -261,7 +286,9 @@ impl PoolCore {
                 batch.push(function, item, &self.host.bind(py).getattr("dumps")?)
             };
             match encoded {
-                Ok(_) => Ok(pool.offer(job, function, &batch.bytes, &batch.starts, false, waits)),
+                Ok(_) => {
+                    Ok(watch.aside(|| pool.offer(job, function, &batch.bytes, &batch.starts, false, waits)))
+                }
                 Err(error) => {
                     let handle = self.objects.put(error.value(py))?;
                     Ok(pool.offer_failed(job, function, Kind::ObjectError, &handle.to_le_bytes()))
@@ -348,6 +375,79 @@ impl PoolCore {
                 })?;
             }
             Ok((list, failures))
+        })
+    }
+
+    /// The same with indices: of each, which item it is, whether it is a failure, and what it is.
+    fn fetch_outcomes<'py>(
+        &self,
+        py: Python<'py>,
+        job: JobId,
+    ) -> PyResult<Vec<(u64, bool, Bound<'py, PyAny>)>> {
+        guard::shielded(|| {
+            let mut found = Vec::new();
+            for run in self.ours()?.fetch(job) {
+                let mut index = run.first;
+                self.decode(py, &run, |value, is_failure| {
+                    found.push((index, is_failure, value));
+                    index += 1;
+                    Ok(())
+                })?;
+            }
+            Ok(found)
+        })
+    }
+
+    /// Tell the host (with `WHOLE - 1` for an item) whenever results may be fetched.
+    fn observe(&self, job: JobId) -> PyResult<()> {
+        guard::shielded(|| {
+            self.ours()?.observe(job);
+            Ok(())
+        })
+    }
+
+    /// Nothing more of the job is begun, and nobody wants what was.
+    fn cancel(&self, job: JobId) -> PyResult<()> {
+        guard::shielded(|| {
+            if self.pool.is_ours() {
+                self.pool.cancel(job);
+            }
+            Ok(())
+        })
+    }
+
+    /// A single call is not to be begun; says whether that came in time.
+    fn withdraw(&self, job: JobId, index: u64) -> PyResult<bool> {
+        guard::shielded(|| Ok(self.pool.is_ours() && self.pool.withdraw(job, index)))
+    }
+
+    /// Whether a worker runs this item.
+    fn is_running(&self, job: JobId, index: u64) -> PyResult<bool> {
+        guard::shielded(|| Ok(self.pool.is_ours() && self.pool.is_running(job, index)))
+    }
+
+    /// How many items of the job are finished, of how many that there are.
+    fn progress(&self, job: JobId) -> PyResult<Option<(u64, u64)>> {
+        guard::shielded(|| Ok(self.ours()?.progress(job)))
+    }
+
+    /// What the pool has done, and is doing: see `coterie.Pool.stats`. Times are in nanoseconds.
+    fn statistics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        guard::shielded(|| {
+            let found = self.ours()?.statistics();
+            let told = PyDict::new(py);
+            told.set_item("seconds", found.seconds)?;
+            told.set_item("done", found.done)?;
+            told.set_item("waiting", found.waiting)?;
+            told.set_item("started", found.started)?;
+            told.set_item("deaths", found.deaths)?;
+            told.set_item("traffic", found.traffic)?;
+            told.set_item("spent", found.spent)?;
+            told.set_item("pumping", found.pumping)?;
+            told.set_item("workers", found.workers)?;
+            told.set_item("encoding", self.encoding.load(Ordering::Relaxed))?;
+            told.set_item("decoding", self.decoding.load(Ordering::Relaxed))?;
+            Ok(told)
         })
     }
 
@@ -469,12 +569,9 @@ impl PoolCore {
         self.wait(py, timeout, |pool, deadline| pool.wait_at_rest(job, item, deadline, check_signals))
     }
 
-    /// Ends workers that run something of this job, or this item of it.
-    fn kill_runners(&self, job: JobId, item: Option<u64>) -> PyResult<()> {
-        guard::shielded(|| {
-            self.ours()?.kill_runners(job, item);
-            Ok(())
-        })
+    /// Ends workers that run something of this job, or this item of it; says how many.
+    fn kill_runners(&self, job: JobId, item: Option<u64>) -> PyResult<usize> {
+        guard::shielded(|| Ok(self.ours()?.kill_runners(job, item)))
     }
 
     /// Nobody wants the results of the job, which shall be done all the same.
@@ -574,6 +671,7 @@ impl PoolCore {
         run: &Run,
         mut each: impl FnMut(Bound<'py, PyAny>, bool) -> PyResult<()>,
     ) -> PyResult<()> {
+        let _watch = Spent::on(&self.decoding);
         let loads = self.host.bind(py).getattr("loads")?;
         let mut bytes = &run.bytes[..];
         for index in run.first..run.first + run.count {

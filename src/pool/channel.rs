@@ -66,7 +66,9 @@ pub struct WorkerWords {
     ready: AtomicU32,
     /// The worker's: whether it sleeps.
     asleep: AtomicU32,
-    ours: [u64; 11],
+    /// The worker's: nanoseconds that it spent on reading arguments, in calls, on writing results.
+    spent: [AtomicU64; 3],
+    ours: [u64; 8],
     /// The pool's: tasks are published up to here.
     task_tail: AtomicU64,
     /// The pool's: results are read up to here.
@@ -182,6 +184,9 @@ impl Lane {
         ] {
             word.store(0, Ordering::Relaxed);
         }
+        for word in &words.spent {
+            word.store(0, Ordering::Relaxed);
+        }
         for word in [&words.ready, &words.asleep, &words.wake, &words.refill, &words.quit] {
             word.store(0, Ordering::Relaxed);
         }
@@ -199,6 +204,17 @@ impl Lane {
 
     fn words(&self) -> &WorkerWords {
         self.memory.words(self.worker)
+    }
+
+    /// Bytes of tasks and of results that went through the channel since it was opened.
+    pub fn traffic(&self) -> [u64; 2] {
+        [self.task_tail, self.reader.head]
+    }
+
+    /// Nanoseconds that the worker spent on reading arguments, in calls, on writing results.
+    pub fn spent(&self) -> [u64; 3] {
+        // Statistics: nothing else is read by what they say.
+        self.words().spent.each_ref().map(|word| word.load(Ordering::Relaxed))
     }
 
     /// Whether it has finished its initializer.
@@ -434,6 +450,14 @@ impl Desk {
 
     fn words(&self) -> &WorkerWords {
         self.memory.words(self.worker)
+    }
+
+    /// Adds to what [`Lane::spent`] tells.
+    pub fn spend(&self, nanoseconds: [u64; 3]) {
+        for (word, more) in self.words().spent.iter().zip(nanoseconds) {
+            // The worker is the only writer.
+            word.store(word.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+        }
     }
 
     /// The initializer has finished.

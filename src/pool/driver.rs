@@ -117,6 +117,7 @@ pub(super) struct Core {
     pub(super) state: State,
     pub(super) failure: Option<Failure>,
     finished: Vec<(JobId, u64)>,
+    past: Past,
     waiting: u32,
     /// When somebody must pump at the latest.
     deadline: Instant,
@@ -133,13 +134,60 @@ struct JobState {
     /// Whom to tell: of the whole job, or of single items.
     notify: bool,
     notify_items: BTreeSet<u64>,
+    observed: Observed,
+}
+
+/// Whether to tell whenever results may be fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Observed {
+    No,
+    /// Yes, and nothing was told since they were fetched last.
+    Waiting,
+    /// Yes, and it was told.
+    Told,
+}
+
+/// What was before the workers that there are, and what nobody else counts.
+#[derive(Debug, Default)]
+struct Past {
+    since: Instant,
+    done: u64,
+    started: u64,
+    deaths: u64,
+    traffic: [u64; 2],
+    spent: [u64; 3],
+    /// Nanoseconds in which the pool moved tasks and results.
+    pumping: u64,
+}
+
+/// What a pool has done, and is doing.
+#[derive(Clone, Debug, Default)]
+pub struct Statistics {
+    /// Seconds since it was made.
+    pub seconds: f64,
+    /// Items that are finished, failures among them.
+    pub done: u64,
+    /// Items that are not.
+    pub waiting: u64,
+    /// Workers started, and how many of them died unbidden.
+    pub started: u64,
+    /// See `started`.
+    pub deaths: u64,
+    /// Bytes of tasks and of results that went through the rings.
+    pub traffic: [u64; 2],
+    /// Nanoseconds that workers spent on reading arguments, in calls, on writing results.
+    pub spent: [u64; 3],
+    /// Nanoseconds in which the pool moved tasks and results.
+    pub pumping: u64,
+    /// For each worker that is there: its process, and nanoseconds like `spent`.
+    pub workers: Vec<(i32, [u64; 3])>,
 }
 
 impl Pool {
     /// A pool without workers yet.
     pub fn new(memory: Memory, settings: Settings, host: Box<dyn Host>) -> std::io::Result<Arc<Self>> {
         let memory = Arc::new(memory);
-        let core = Core {
+        let mut core = Core {
             scheduler: Scheduler::new(settings),
             lanes: (0..settings.workers).map(|worker| Lane::new(&memory, worker)).collect(),
             outgoing: (0..settings.workers).map(|_| Outgoing::default()).collect(),
@@ -152,10 +200,14 @@ impl Pool {
             state: State::Running,
             failure: None,
             finished: Vec::new(),
+            past: Past { since: linux::now(), ..Past::default() },
             waiting: 0,
             deadline: Instant::NEVER,
             terminated_at: None,
         };
+        if memory.file().is_none() {
+            core.functions.remember_freed(); // in one process they hold objects
+        }
         Ok(Arc::new(Self {
             memory,
             core: Mutex::new(core),
@@ -199,6 +251,11 @@ impl Pool {
         self.lock().functions.define(definition)
     }
 
+    /// Definitions that nobody uses any more, when workers are threads.
+    pub fn freed(&self) -> Vec<Arc<[u8]>> {
+        self.lock().functions.freed()
+    }
+
     /// One more user of a function.
     pub fn share(&self, function: u32) {
         self.lock().functions.share(function);
@@ -230,6 +287,7 @@ impl Pool {
             abandoned: false,
             notify,
             notify_items: BTreeSet::new(),
+            observed: Observed::No,
         };
         core.jobs.insert(job, state);
         Some(job)
@@ -323,7 +381,12 @@ impl Pool {
 
     /// Results that may be fetched now.
     pub fn fetch(&self, job: JobId) -> Vec<Run> {
-        self.lock().jobs.get_mut(&job).map_or_else(Vec::new, |found| found.results.fetch())
+        self.lock().jobs.get_mut(&job).map_or_else(Vec::new, |found| {
+            if found.observed == Observed::Told {
+                found.observed = Observed::Waiting;
+            }
+            found.results.fetch()
+        })
     }
 
     /// The result of a single call, if it is there.
@@ -470,16 +533,88 @@ impl Pool {
         self.wait(|core| core.outcome(core.runners(job, item) == 0), deadline, check)
     }
 
-    /// Ends workers that still run an item of this job; the supervisor replaces them.
-    pub fn kill_runners(&self, job: JobId, item: Option<u64>) {
+    /// Ends workers that still run an item of this job, and says how many; the supervisor replaces them.
+    pub fn kill_runners(&self, job: JobId, item: Option<u64>) -> usize {
         let mut core = self.lock();
         self.pump(&mut core);
+        let mut count = 0;
         for worker in 0..core.lanes.len() {
-            if core.runs(worker, job, item).is_some() {
-                core.scheduler.give_up(worker);
+            let is_process = core.processes[worker].as_ref().is_some_and(|process| process.file.is_some());
+            if is_process && core.runs(worker, job, item).is_some() {
+                // The item is answered, though nobody may want to know: a pool that closes waits for all.
+                core.scheduler.condemn(worker);
                 core.kill(worker);
+                count += 1;
             }
         }
+        count
+    }
+
+    /// Tell the host (`u64::MAX - 1` in the place of an item) whenever results of the job may be fetched: once until
+    /// they are.
+    pub fn observe(&self, job: JobId) {
+        if let Some(found) = self.lock().jobs.get_mut(&job) {
+            found.observed = Observed::Waiting;
+        }
+    }
+
+    /// Nothing more of the job is begun, and nobody wants what was.
+    pub fn cancel(&self, job: JobId) {
+        let mut core = self.lock();
+        core.cancel(job);
+        core.forget(job);
+        self.pump(&mut core);
+    }
+
+    /// A single call is not to be begun; says whether that came in time.
+    pub fn withdraw(&self, job: JobId, index: u64) -> bool {
+        let mut core = self.lock();
+        let withdrawn = core.withdraw(job, index);
+        self.pump(&mut core);
+        withdrawn
+    }
+
+    /// Whether a worker runs this item.
+    pub fn is_running(&self, job: JobId, index: u64) -> bool {
+        let mut core = self.lock();
+        self.pump(&mut core);
+        core.runners(job, Some(index)) > 0
+    }
+
+    /// How many items of the job are finished, of how many that there are.
+    pub fn progress(&self, job: JobId) -> Option<(u64, u64)> {
+        let core = self.lock();
+        let count = core.items.get(&job)?.count();
+        Some((count - core.scheduler.unfinished(job), count))
+    }
+
+    /// What the pool has done, and is doing.
+    pub fn statistics(&self) -> Statistics {
+        let mut core = self.lock();
+        self.pump(&mut core);
+        let (now, past) = (linux::now(), &core.past);
+        let mut found = Statistics {
+            seconds: (now - past.since).as_secs_f64(),
+            done: past.done,
+            waiting: core.jobs.keys().map(|&job| core.scheduler.unfinished(job)).sum(),
+            started: past.started,
+            deaths: past.deaths,
+            traffic: past.traffic,
+            spent: past.spent,
+            pumping: past.pumping,
+            workers: Vec::new(),
+        };
+        for (worker, lane) in core.lanes.iter().enumerate() {
+            let mut spent = lane.spent();
+            // What runs will be told when it ends; an item that takes long is seen at once.
+            spent[1] += core.scheduler.runs_for(worker, now).map_or(0, |span| span.as_nanos() as u64);
+            add(&mut found.traffic, lane.traffic());
+            add(&mut found.spent, spent);
+            if let Some(process) = &core.processes[worker] {
+                found.workers.push((process.id, spent));
+            }
+        }
+        found
     }
 
     /// The dispatcher's life.
@@ -576,7 +711,7 @@ impl Pool {
             arrived |= core.attend(worker, now);
         }
         core.schedule(now);
-        if arrived {
+        if arrived || !core.finished.is_empty() {
             self.tell(core);
         }
         if core.state == State::Closing && core.is_idle() {
@@ -585,6 +720,7 @@ impl Pool {
             }
             self.bell.ring();
         }
+        core.past.pumping += (linux::now() - now).as_nanos() as u64;
     }
 
     /// Somebody may wait for what has just happened.
@@ -625,6 +761,7 @@ impl Pool {
         }
         let core = &mut *core;
         let worker = core.scheduler.absent().find(|&worker| core.processes[worker].is_none())?;
+        core.past.started += 1;
         core.processes[worker] = Some(Process { id: 0, file: None, ended: false });
         Some(worker)
     }
@@ -633,7 +770,9 @@ impl Pool {
     pub(super) fn welcome(&self, worker: usize, id: i32) {
         let file = if id == 0 { None } else { linux::open_process(id).ok() };
         let mut core = self.lock();
-        let ended = id != 0 && file.is_none(); // it has ended already
+        // It may have ended already: a thread has said so, a process is not found.
+        let has_left = core.processes[worker].as_ref().is_some_and(|process| process.ended);
+        let ended = has_left || id != 0 && file.is_none();
         core.processes[worker] = Some(Process { id, file, ended });
         core.scheduler.start(worker, linux::now());
         self.pump(&mut core);
@@ -662,6 +801,9 @@ impl Pool {
 
     /// Prepares the channel of a worker that has ended for the next one: it may be there before it is welcome.
     pub(super) fn clear(&self, core: &mut Core, worker: usize) {
+        let (traffic, spent) = (core.lanes[worker].traffic(), core.lanes[worker].spent());
+        add(&mut core.past.traffic, traffic);
+        add(&mut core.past.spent, spent);
         core.lanes[worker] = Lane::new(&self.memory, worker);
         core.outgoing[worker] = Outgoing::default();
     }
@@ -747,15 +889,42 @@ impl Core {
         if std::mem::take(&mut found.notify) {
             self.finished.push((job, u64::MAX));
         }
+        if found.observed == Observed::Waiting {
+            found.observed = Observed::Told;
+            self.finished.push((job, u64::MAX - 1));
+        }
         if found.abandoned {
             self.forget(job);
         }
     }
 
+    fn withdraw(&mut self, job: JobId, index: u64) -> bool {
+        let mut overdue = Vec::new();
+        let (scheduler, mut hands) = self.parts(&mut overdue);
+        if !scheduler.withdraw(job, index, &mut hands) {
+            return false;
+        }
+        if let Some(items) = self.items.get_mut(&job) {
+            if let Some((batch, _)) = items.find(index) {
+                self.functions.release(batch.function);
+            }
+            items.finished(index, 1);
+        }
+        true
+    }
+
     fn forget(&mut self, job: JobId) {
         self.scheduler.close(job);
-        self.items.remove(&job);
+        let items = self.items.remove(&job);
         let Some(found) = self.jobs.remove(&job) else { return };
+        if found.results.is_single() {
+            for (function, count) in items.iter().flat_map(Items::functions) {
+                (0..count).for_each(|_| self.functions.release(function));
+            }
+        }
+        if found.observed != Observed::No {
+            self.finished.push((job, u64::MAX - 1));
+        }
         if let Some(function) = found.function {
             self.functions.release(function);
         }
@@ -803,7 +972,12 @@ impl Core {
             }
             items.finished(run.first, run.count);
         }
+        self.past.done += run.count;
         found.results.put(run);
+        if found.observed == Observed::Waiting && found.results.has_some() {
+            found.observed = Observed::Told;
+            self.finished.push((job, u64::MAX - 1));
+        }
         self.conclude(job);
     }
 
@@ -915,6 +1089,9 @@ impl Core {
         if self.is_ending() && self.scheduler.stage(worker) == Stage::Working {
             self.scheduler.give_up(worker);
         }
+        if !self.is_ending() && self.scheduler.stage(worker) == Stage::Working {
+            self.past.deaths += 1;
+        }
         let signal = status.filter(|&status| status < 0).map_or(0, |status| -status);
         let (job, run) = match self.scheduler.died(worker, now) {
             Some(Verdict::Died { job, index }) => (job, died(index, process.id, signal)),
@@ -940,9 +1117,18 @@ impl Core {
             if std::mem::take(&mut found.notify) {
                 self.finished.push((job, u64::MAX));
             }
+            if found.observed != Observed::No {
+                self.finished.push((job, u64::MAX - 1));
+            }
             let items = std::mem::take(&mut found.notify_items);
             self.finished.extend(items.into_iter().map(|index| (job, index)));
         }
+    }
+}
+
+fn add<const N: usize>(to: &mut [u64; N], more: [u64; N]) {
+    for (sum, value) in to.iter_mut().zip(more) {
+        *sum += value;
     }
 }
 

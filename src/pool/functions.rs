@@ -17,6 +17,8 @@ struct Entry {
 pub struct Functions {
     entries: Vec<Entry>,
     free: Vec<u32>,
+    /// Definitions that nobody uses any more, if somebody wants to know of them.
+    freed: Option<Vec<Arc<[u8]>>>,
 }
 
 impl Functions {
@@ -37,6 +39,16 @@ impl Functions {
         Some(place)
     }
 
+    /// From now on, definitions that nobody uses any more are kept for [`Functions::freed`].
+    pub fn remember_freed(&mut self) {
+        self.freed = Some(Vec::new());
+    }
+
+    /// Definitions that nobody uses any more, since this was asked last.
+    pub fn freed(&mut self) -> Vec<Arc<[u8]>> {
+        self.freed.as_mut().map_or_else(Vec::new, std::mem::take)
+    }
+
     /// One more user.
     pub fn share(&mut self, place: u32) {
         self.entries[place as usize].users += 1;
@@ -47,8 +59,11 @@ impl Functions {
         let entry = &mut self.entries[place as usize];
         entry.users -= 1;
         if entry.users == 0 {
-            entry.definition = None;
+            let definition = entry.definition.take();
             self.free.push(place);
+            if let Some(freed) = &mut self.freed {
+                freed.extend(definition);
+            }
         }
     }
 
@@ -109,6 +124,19 @@ mod tests {
         functions.release(place);
         assert_eq!(functions.define(b"g"), Some(place));
         assert_eq!(known.missing(&functions, place).map(|bytes| bytes.to_vec()), Some(b"g".to_vec()));
+    }
+
+    #[test]
+    fn a_definition_without_users_is_handed_back_once() {
+        let mut functions = Functions::default();
+        functions.remember_freed();
+        let place = functions.define(b"f").expect("room");
+        functions.share(place);
+        functions.release(place);
+        assert!(functions.freed().is_empty());
+        functions.release(place);
+        assert_eq!(functions.freed().iter().map(|freed| freed.to_vec()).collect::<Vec<_>>(), [b"f".to_vec()]);
+        assert!(functions.freed().is_empty());
     }
 
     #[test]

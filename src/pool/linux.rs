@@ -14,6 +14,8 @@ pub struct Mapping {
     base: NonNull<u8>,
     length: usize,
     file: Option<OwnedFd>,
+    /// The process that mapped it.
+    owner: i32,
 }
 
 // SAFETY: the memory lives as long as the value, wherever that is; who writes which words is the channels' business.
@@ -65,7 +67,7 @@ impl Mapping {
             return Err(io::Error::last_os_error());
         }
         let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("memory at address zero"))?;
-        Ok(Self { base, length, file: None })
+        Ok(Self { base, length, file: None, owner: process_id() })
     }
 
     fn leave_out_of_children(&self) -> io::Result<()> {
@@ -92,8 +94,11 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the range is the mapping, and nobody who borrows it outlives it. In a forked child, where it was
-        // never mapped, the call does nothing.
+        // In a forked child, which collects this process's garbage as well, other memory may lie there by now.
+        if process_id() != self.owner {
+            return;
+        }
+        // SAFETY: the range is the mapping, and nobody who borrows it outlives it.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.length) };
     }
 }

@@ -160,6 +160,29 @@ impl Scheduler {
         }
     }
 
+    /// One item of the job is not to be begun; says whether that came in time.
+    pub fn withdraw(&mut self, job: JobId, index: u64, lanes: &mut impl Lanes) -> bool {
+        let has_it =
+            |piece: &Piece| piece.job == job && (piece.first..piece.first + piece.count).contains(&index);
+        for worker in 0..self.workers.len() {
+            if self.workers[worker].pieces.iter().any(has_it) {
+                self.take_back(worker, lanes);
+            }
+        }
+        self.jobs.get_mut(&job).is_some_and(|found| found.withdraw(index))
+    }
+
+    /// The worker is being ended because of the item that it runs, which is not tried again.
+    pub fn condemn(&mut self, worker: usize) {
+        self.workers[worker].stage = Stage::Overdue;
+    }
+
+    /// How long the worker has been running its item.
+    pub fn runs_for(&self, worker: usize, now: Instant) -> Option<Duration> {
+        let worker = &self.workers[worker];
+        worker.is_running().then(|| now - worker.since)
+    }
+
     /// Nobody waits for the job any more. Items that run are let run; their results are nobody's.
     pub fn close(&mut self, job: JobId) {
         self.jobs.remove(&job);

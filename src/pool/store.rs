@@ -70,6 +70,11 @@ impl Items {
         });
     }
 
+    /// Functions of the items that are not finished, and how many items each has.
+    pub fn functions(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.batches.iter().map(|batch| (batch.function, batch.left))
+    }
+
     /// The batch of an item, and its place there.
     pub fn find(&self, index: u64) -> Option<(&Batch, usize)> {
         let place = self.batches.partition_point(|batch| batch.end() <= index);
@@ -119,6 +124,8 @@ pub enum Order {
     Arrival,
     /// Each by its index.
     Single,
+    /// Single calls as they come: each has a function of its own, and there is always one more.
+    Calls,
 }
 
 /// The results of a job that were not fetched.
@@ -142,7 +149,7 @@ impl Results {
     /// Takes in results that arrived together.
     pub fn put(&mut self, run: Run) {
         match self.order {
-            Order::Gathered | Order::Arrival => self.arrived.push_back(run),
+            Order::Gathered | Order::Arrival | Order::Calls => self.arrived.push_back(run),
             Order::Sorted => {
                 self.sorted.insert(run.first, run);
             }
@@ -180,9 +187,9 @@ impl Results {
         self.next
     }
 
-    /// Whether they are fetched by their index.
+    /// Whether they are single calls, whatever the way in which they are fetched.
     pub fn is_single(&self) -> bool {
-        self.order == Order::Single
+        matches!(self.order, Order::Single | Order::Calls)
     }
 
     /// Whether something may be fetched now.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
@@ -445,3 +446,20 @@ def test_a_stopped_pool_says_so() -> None:
     with pytest.raises(StoppedError):
         result.get(5)
     assert issubclass(StoppedError, coterie.RequestError)
+
+
+def test_garbage_of_an_earlier_pool_harms_no_worker_of_the_next() -> None:
+    def collect(_: int) -> int:
+        return gc.collect()
+
+    for _ in range(5):
+        earlier = Pool(2)
+        earlier.map(abs, range(10))
+        earlier.terminate()
+        earlier.join()
+        earlier.itself = earlier  # type: ignore[attr-defined]
+        del earlier
+        # Its workers inherit that garbage, and their memory lies where that of the earlier pool lay.
+        with Pool(2) as pool:
+            pool.map(collect, range(10), 1)
+            assert pool.map(abs, range(-1000, 0)) == list(range(1000, 0, -1))

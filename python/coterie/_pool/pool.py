@@ -14,12 +14,15 @@ from multiprocessing import util
 from multiprocessing.context import BaseContext
 from multiprocessing.reduction import ForkingPickler
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, overload
 
 from coterie._coterie import PoolCore
-from coterie._pool import cpus
+from coterie._pool import cpus, progress as bars, stats as statistics
 from coterie._pool.functions import Dumper, InContext, Main, is_importable, loads
-from coterie._pool.results import WHOLE, AsyncResult, CallResult, IMapIterator, MapResult
+from coterie._pool.outcome import Outcome
+from coterie._pool.relay import Begin, Relay
+from coterie._pool.results import SOME, WHOLE, AsyncResult, CallResult, IMapIterator, MapResult
+from coterie._pool.seeds import Seeds
 from coterie._pool.starters import ByContext, ForkedTemplate, FreshTemplate, Starter, Threads, alone
 from coterie._pool.timeouts import TaskTimeoutError
 from coterie._pool.worker import Place
@@ -38,12 +41,19 @@ R = TypeVar("R")
 # As in `multiprocessing.pool`, which is imported only when there is a traceback to show: it costs as much as a fork.
 INIT, RUN, CLOSE, TERMINATE = "INIT", "RUN", "CLOSE", "TERMINATE"
 _ONE, _STAR, _CALL = 0, 1, 2
-_GATHERED, _SORTED, _ARRIVAL, _SINGLE = 0, 1, 2, 3
+GATHERED, SORTED, ARRIVAL, SINGLE, CALLS = range(5)
 _NOTHING: Mapping[str, Any] = {}
 # Functions that were used lately keep their place, so that a stream of single calls need not send them again.
 _FUNCTIONS_MAX = 256
 # How long a task may take to end after it was interrupted.
 _GRACE = 1.0
+
+
+class Listener(Protocol):
+    """Whom a pool tells, in its own thread, that something is there."""
+
+    def _tell(self) -> None: ...
+
 
 # Pools of this process, for the child of a fork, which must let go of them.
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
@@ -81,10 +91,16 @@ class Pool:
         How many threads NumPy's BLAS and other numeric libraries use in each worker: by default this process's
         processors divided by the workers, unless a variable like ``OMP_NUM_THREADS`` is set. Libraries that a forked
         worker has already loaded are limited through `threadpoolctl` if it is installed. 0 leaves them alone.
-    memory_limit, progress, engine
+    memory_limit, engine
         Not available yet: anything but None is a `ConfigError`.
+    progress : bool or callable, optional
+        Whether maps draw a bar while somebody waits for them (tqdm's, if it is installed; else a line on the standard
+        error). A callable is called with how many items are finished, and how many there are (None if unknown).
     name : str, optional
         What workers are called; a number follows.
+    logs : bool, default True
+        Whether what worker processes log and warn of is handled here, by the handlers of this process; else by
+        whatever handlers a worker has.
 
     Raises
     ------
@@ -129,10 +145,11 @@ class Pool:
         task_timeout: float | None = None,
         memory_limit: int | None = None,
         seed: int | None = None,
-        progress: bool | None = None,
+        progress: bool | bars.Watcher | None = None,
         name: str | None = None,
         engine: str | None = None,
         blas_threads: int | None = None,
+        logs: bool = True,
     ) -> None:
         self._state = INIT
         if processes is None:
@@ -149,7 +166,7 @@ class Pool:
             task_timeout,
             seed,
             blas_threads,
-            {"memory_limit": memory_limit, "progress": progress, "engine": engine},
+            {"memory_limit": memory_limit, "engine": engine},
         )
         self._seeds: Seeds | None = None
         if seed is not None:
@@ -158,12 +175,14 @@ class Pool:
             self._seeds = Seeds(seed)
         self._owner = os.getpid()
         self._processes = processes
+        self._progress, self._name = progress or False, name
         self._calls = -1
         self._functions: OrderedDict[tuple[Any, int], int] = OrderedDict()
         self._lock = threading.RLock()
-        self._told: dict[tuple[int, int], AsyncResult] = {}
-        self._lazy: weakref.WeakSet[IMapIterator] = weakref.WeakSet()
+        self._told: dict[tuple[int, int], Listener] = {}
+        self._lazy: weakref.WeakSet[IMapIterator[Any]] = weakref.WeakSet()
         threads = backend == "thread"
+        self._relay: Relay | None = None
         host = _Host(weakref.ref(self))
         self._core = PoolCore(
             host,
@@ -178,12 +197,13 @@ class Pool:
             starter: Starter = Threads(initializer, initargs, name or "CoteriePoolThread")
             starter.core = self._core  # type: ignore[attr-defined]
         else:
+            self._relay = Relay() if logs else None
             starter = _starter(
                 context,
                 cast("int", self._core.file()),
                 processes,
                 Place.below(processes, blas_threads),
-                initializer,
+                Begin(self._relay, initializer),
                 initargs,
                 name,
             )
@@ -196,11 +216,13 @@ class Pool:
         except BaseException:
             self._core.terminate()
             self._core.watch()
-            _end(self._core, starter, self._owner, threads)
+            _end(self._core, starter, self._owner, threads, self._relay)
             raise
         self._core.watch()
+        if self._relay is not None:
+            self._relay.listen()
         self._terminate = util.Finalize(
-            self, _end, args=(self._core, starter, self._owner, threads), exitpriority=15
+            self, _end, args=(self._core, starter, self._owner, threads, self._relay), exitpriority=15
         )
         _pools.add(self)
         self._state = RUN
@@ -260,7 +282,7 @@ class Pool:
         kwds: Mapping[str, Any] = _NOTHING,
         callback: Callable[[R], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> AsyncResult:
+    ) -> AsyncResult[R]:
         """The same without waiting.
 
         Returns
@@ -286,7 +308,7 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[list[R]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> AsyncResult:
+    ) -> AsyncResult[list[R]]:
         """The same without waiting."""
         return self._map(func, iterable, _ONE, chunksize, callback, error_callback, waits=False)
 
@@ -305,26 +327,65 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[list[R]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
-    ) -> AsyncResult:
+    ) -> AsyncResult[list[R]]:
         """The same without waiting."""
         return self._map(func, iterable, _STAR, chunksize, callback, error_callback, waits=False)
 
-    def imap(self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int = 1) -> IMapIterator:
+    @overload
+    def imap(
+        self,
+        func: Callable[[T], R],
+        iterable: Iterable[T],
+        chunksize: int = 1,
+        *,
+        outcomes: Literal[False] = False,
+    ) -> IMapIterator[R]: ...
+    @overload
+    def imap(
+        self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int = 1, *, outcomes: Literal[True]
+    ) -> IMapIterator[Outcome[R]]: ...
+    def imap(
+        self, func: Callable[[T], Any], iterable: Iterable[T], chunksize: int = 1, *, outcomes: bool = False
+    ) -> IMapIterator[Any]:
         """`func` of each item, in order, while the input is drawn: it may be endless.
 
         Returns
         -------
         iterator
             Its `next(timeout)` waits so long at most. An item's exception is raised in its place, and the next item
-            follows.
+            follows. With `outcomes` it is not raised: each item gives an `Outcome`.
         """
-        return self._imap(func, iterable, chunksize, _SORTED)
+        return self._imap(func, iterable, chunksize, SORTED, outcomes=outcomes)
 
+    @overload
     def imap_unordered(
-        self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int = 1
-    ) -> IMapIterator:
+        self,
+        func: Callable[[T], R],
+        iterable: Iterable[T],
+        chunksize: int = 1,
+        *,
+        outcomes: Literal[False] = False,
+    ) -> IMapIterator[R]: ...
+    @overload
+    def imap_unordered(
+        self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int = 1, *, outcomes: Literal[True]
+    ) -> IMapIterator[Outcome[R]]: ...
+    def imap_unordered(
+        self, func: Callable[[T], Any], iterable: Iterable[T], chunksize: int = 1, *, outcomes: bool = False
+    ) -> IMapIterator[Any]:
         """The same in the order in which results come."""
-        return self._imap(func, iterable, chunksize, _ARRIVAL)
+        return self._imap(func, iterable, chunksize, ARRIVAL, outcomes=outcomes)
+
+    def stats(self) -> statistics.PoolStats:
+        """What the pool has done, and where its time went.
+
+        Returns
+        -------
+        PoolStats
+            `done` and `waiting` items; `workers`, each with the share of its life in which it was `busy`; seconds in
+            `user_code`, `pickling` and `transport`; bytes each way. It prints itself, in a notebook as a table.
+        """
+        return statistics.read(self._core.statistics(), self._name or type(self).__name__)
 
     # The end
 
@@ -351,6 +412,8 @@ class Pool:
         self._core.wait_stopped(None)
         self._core.join_threads()
         self._starter.stop()
+        if self._relay is not None:
+            self._relay.stop()
         self._terminate.cancel()
 
     # Below
@@ -386,6 +449,17 @@ class Pool:
             return func, style, items
         return self._seeds.of(func, style), _ONE, enumerate(items)
 
+    def _prepare(
+        self, func: Callable[..., Any], args: Iterable[Any], kwds: Mapping[str, Any]
+    ) -> tuple[int, Any]:
+        """The place of a call's function, with one more user, and its item."""
+        args, kwds = tuple(args), dict(kwds)
+        # One argument needs no pickle of a pair.
+        style, item = (_ONE, args[0]) if len(args) == 1 and not kwds else (_CALL, (args, kwds))
+        if self._seeds is not None:
+            func, style, item = self._seeds.of(func, style), _ONE, (0, item)
+        return self._function(func, style), item
+
     def _call(
         self,
         func: Callable[..., Any],
@@ -395,17 +469,12 @@ class Pool:
         error_callback: Any,
         *,
         waits: bool,
-    ) -> CallResult:
+    ) -> CallResult[Any]:
         self._check_running()
         core = self._core
-        result = CallResult(self, callback, error_callback)
+        result: CallResult[Any] = CallResult(self, callback, error_callback)
         try:
-            args, kwds = tuple(args), dict(kwds)
-            # One argument needs no pickle of a pair.
-            style, item = (_ONE, args[0]) if len(args) == 1 and not kwds else (_CALL, (args, kwds))
-            if self._seeds is not None:
-                func, style, item = self._seeds.of(func, style), _ONE, (0, item)
-            place = self._function(func, style)
+            place, item = self._prepare(func, args, kwds)
         except Exception as error:  # noqa: BLE001 - it belongs to the result, as in multiprocessing
             result._settle(False, error)
             if result._told is not None:
@@ -413,7 +482,7 @@ class Pool:
             return result
         with self._lock:
             if self._calls < 0:
-                opened = core.open(_SINGLE, None, 1, False)
+                opened = core.open(SINGLE, None, 1, False)
                 if opened is None:
                     raise ValueError("Pool not running")
                 self._calls = opened
@@ -436,7 +505,7 @@ class Pool:
         error_callback: Any,
         *,
         waits: bool,
-    ) -> MapResult:
+    ) -> MapResult[Any]:
         self._check_running()
         func, style, iterable = self._sown(func, style, iterable)
         if not hasattr(iterable, "__len__"):
@@ -444,16 +513,17 @@ class Pool:
         if chunksize is None:
             chunksize = -(-len(cast("Sized", iterable)) // (4 * self._processes))
         core = self._core
-        result = MapResult(self, callback, error_callback)
+        result: MapResult[Any] = MapResult(self, callback, error_callback)
         told = result._told is not None
         job: int | None = None
         place: int | None = None
         try:
             place = self._function(func, style)
-            job = core.open(_GATHERED, place, max(1, chunksize), told)
+            job = core.open(GATHERED, place, max(1, chunksize), told)
             if job is None:
                 raise ValueError("Pool not running")  # noqa: TRY301 - it is what the caller is told
             result._job = job
+            result._bar = bars.bar(self._progress, len(cast("Sized", iterable)), self._name)
             if told:
                 self._told[job, WHOLE] = result
             core.offer(job, place, iterable, True, waits)
@@ -476,21 +546,34 @@ class Pool:
         return result
 
     def _imap(
-        self, func: Callable[..., Any], iterable: Iterable[Any], chunksize: int, order: int
-    ) -> IMapIterator:
+        self,
+        func: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int,
+        order: int,
+        *,
+        outcomes: bool = False,
+        style: int = _ONE,
+        window: int | None = None,
+        keeps: bool = False,
+    ) -> IMapIterator[Any]:
         self._check_running()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
-        func, _, iterable = self._sown(func, _ONE, iterable)
-        place = self._function(func, _ONE)
-        job = self._core.open(order, None, chunksize, False)
+        func, style, iterable = self._sown(func, style, iterable)
+        place = self._function(func, style)
+        job = self._core.open(order, place if keeps else None, chunksize, False)
         if job is None:
             raise ValueError("Pool not running")
-        iterator = IMapIterator(self, job, place, iterable, chunksize)
+        total = len(iterable) if isinstance(iterable, Sized) else None
+        bar = bars.bar(self._progress, total, self._name)
+        iterator: IMapIterator[Any] = IMapIterator(
+            self, job, place, iterable, chunksize, outcomes=outcomes, window=window, bar=bar, keeps=keeps
+        )
         self._lazy.add(iterator)
         return iterator
 
-    def _attend(self, result: AsyncResult, job: int, item: int | None) -> Any:
+    def _attend(self, result: AsyncResult[Any], job: int, item: int | None) -> Any:
         """Waits for a result; whoever is interrupted meanwhile wants it no more."""
         try:
             return result.get()
@@ -503,13 +586,17 @@ class Pool:
                 core.kill_runners(job, item)
             if item is None:
                 core.forget(job)
+            else:
+                core.forget_single(job, item)
             result._settle(False, KeyboardInterrupt())
             raise
 
     def _deliver(self, finished: list[tuple[int, int]]) -> None:
         """In the pool's thread: tells whoever asked to be told."""
         for key in finished:
-            result = self._told.pop(key, None)
+            # Who hears of some results goes on hearing.
+            told = self._told
+            result = told.get(key) if key[1] == SOME else told.pop(key, None)
             if result is None:
                 continue
             try:
@@ -652,7 +739,7 @@ def _starter(
     return FreshTemplate(file, workers, place, initializer, initargs, names, process)
 
 
-def _end(core: PoolCore, starter: Starter, owner: int, threads: bool) -> None:
+def _end(core: PoolCore, starter: Starter, owner: int, threads: bool, relay: Relay | None) -> None:
     """Ends the workers, and waits for it; nothing in a forked child."""
     if owner != os.getpid():
         return
@@ -661,11 +748,15 @@ def _end(core: PoolCore, starter: Starter, owner: int, threads: bool) -> None:
     core.join_threads()
     if not threads:
         starter.stop()
+    if relay is not None:
+        relay.stop()
 
 
 def _forked() -> None:
     for pool in list(_pools):
         pool._starter.leave()
+        if pool._relay is not None:
+            pool._relay.leave()
 
 
 os.register_at_fork(after_in_child=_forked)

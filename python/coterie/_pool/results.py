@@ -7,21 +7,28 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
 from multiprocessing import TimeoutError as PoolTimeoutError
-from types import GenericAlias
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from coterie._pool.outcome import Outcome
+from coterie._pool.progress import INTERVAL, Bar
 
 if TYPE_CHECKING:
     from coterie._pool.pool import Pool
 
+R = TypeVar("R")
+
 OVER, TIMED_OUT = 0, 1
 # The key under which the end of a whole job is told.
 WHOLE = (1 << 64) - 1
+# And the one under which a job tells that results may be fetched.
+SOME = WHOLE - 1
 # The most items of a lazy map that are drawn and not yet answered.
 _WINDOW_MAX = 1 << 15
 
 
-class AsyncResult:
+class AsyncResult(Generic[R]):
     """The result of one call, or of a whole map, when it is there."""
 
     def __init__(
@@ -59,7 +66,7 @@ class AsyncResult:
         elif not self._done and self._wait(timeout) != TIMED_OUT:
             self._fetch()
 
-    def get(self, timeout: float | None = None) -> Any:
+    def get(self, timeout: float | None = None) -> R:
         """The result, or the call's exception.
 
         Raises
@@ -72,7 +79,7 @@ class AsyncResult:
             raise PoolTimeoutError
         self._fetch()
         if self._success:
-            return self._value
+            return cast("R", self._value)
         raise self._value
 
     def _is_there(self) -> bool:
@@ -107,10 +114,8 @@ class AsyncResult:
         finally:
             told.set()
 
-    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
 
-
-class CallResult(AsyncResult):
+class CallResult(AsyncResult[R]):
     """The result of one call."""
 
     _index = -1
@@ -137,10 +142,11 @@ class CallResult(AsyncResult):
             pool._core.forget_single(pool._calls, self._index)
 
 
-class MapResult(AsyncResult):
+class MapResult(AsyncResult[R]):
     """The results of a map."""
 
     _job = -1
+    _bar: Bar | None = None
 
     def _is_there(self) -> bool:
         pool = self._pool
@@ -148,7 +154,26 @@ class MapResult(AsyncResult):
 
     def _wait(self, timeout: float | None) -> int:
         pool = self._pool
-        return OVER if pool is None else pool._core.wait_over(self._job, timeout)
+        if pool is None:
+            return OVER
+        if self._bar is None:
+            return pool._core.wait_over(self._job, timeout)
+        return self._watch(pool, self._bar, timeout)
+
+    def _watch(self, pool: Pool, bar: Bar, timeout: float | None) -> int:
+        """Waits, and tells the bar."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = INTERVAL if deadline is None else max(0.0, min(INTERVAL, deadline - time.monotonic()))
+            status = pool._core.wait_over(self._job, left)
+            progress = pool._core.progress(self._job)
+            if progress is not None:
+                bar.to(progress[0])
+            if status != TIMED_OUT:
+                bar.close()
+                return status
+            if deadline is not None and time.monotonic() >= deadline:
+                return status
 
     def _take(self) -> tuple[bool, Any]:
         pool = cast("Pool", self._pool)
@@ -175,74 +200,119 @@ class _Raised:
         self.error = error
 
 
-class IMapIterator(Iterator[Any]):
+class IMapIterator(Iterator[R]):
     """Results of a lazy map, in order or as they come.
 
     It draws from the input only what keeps the workers busy. Close to the front it asks for little; each time that
     the reader had to wait it asks for twice as much, up to what the workers do in a few milliseconds.
     """
 
-    def __init__(self, pool: Pool, job: int, function: int, iterable: Iterable[Any], chunksize: int) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        job: int,
+        function: int,
+        iterable: Iterable[Any],
+        chunksize: int,
+        *,
+        outcomes: bool = False,
+        window: int | None = None,
+        bar: Bar | None = None,
+        keeps: bool = False,
+    ) -> None:
         self._pool: Pool | None = pool
+        # Whether what was asked for is done even when nobody looks at the results.
+        self._keeps = keeps
+        self._cancelled = False
+        self._outcomes, self._bar = outcomes, bar
+        self._count = 0
         self._job, self._function, self._chunksize = job, function, chunksize
         self._input = iter(iterable)
         self._sealed = False
         self._error: BaseException | None = None
         self._ready: deque[Any] = deque()
         self._low = 0
-        self._window = 2 * len(pool._pool) + 2
+        self._window = window or 2 * len(pool._pool) + 2
+        self._window_max = window or _WINDOW_MAX
         self._lock = threading.RLock()
         with self._lock:
             self._feed()
 
-    def __iter__(self) -> IMapIterator:
+    def __iter__(self) -> IMapIterator[R]:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> R:
         """The next result, or its exception."""
         return self.next()
 
-    def next(self, timeout: float | None = None) -> Any:
+    def next(self, timeout: float | None = None) -> R:
         """The next result, or its exception, waiting at most `timeout` seconds."""
         with self._lock:
-            ready = self._ready
-            if not ready:
+            if not self._ready:
                 self._fill(timeout)
-            value = ready.popleft()
-            if len(ready) == self._low and not self._sealed:
-                self._feed()
+            return self._pop()
+
+    def _pop(self) -> R:
+        ready = self._ready
+        value = ready.popleft()
+        if len(ready) == self._low and not self._sealed:
+            self._feed()
         if type(value) is _Raised:
             raise value.error
-        return value
+        return cast("R", value)
 
     def _fill(self, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._ready:
             pool = self._pool
             if pool is None:
+                if self._cancelled:
+                    raise CancelledError
                 raise StopIteration
-            core = pool._core
-            self._feed()
-            is_over = self._sealed and core.is_over(self._job)  # asked first: what comes later is not missed
-            values, failures = core.fetch(self._job)
-            if values:
-                for place in failures:
-                    values[place] = _Raised(values[place])
-                self._ready.extend(values)
-                self._low = len(values) // 2
-                self._feed()
-                return
-            if is_over:
-                self._finish(pool)
+            if self._look(pool):
                 continue
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            status = core.wait_some(self._job, left)
+            status = pool._core.wait_some(self._job, left)
             if status == TIMED_OUT:
                 raise PoolTimeoutError
             if status != OVER or not pool._is_alive():
                 self._give_up(pool)
                 raise pool._why_not()
-            self._window = min(2 * self._window, _WINDOW_MAX)
+            self._widen()
+
+    def _widen(self) -> None:
+        """The reader had to wait."""
+        self._window = min(2 * self._window, self._window_max)
+
+    def _look(self, pool: Pool) -> bool:
+        """Takes in what is there; False when one has to wait for it."""
+        core = pool._core
+        values: list[Any]
+        self._feed()
+        is_over = self._sealed and core.is_over(self._job)  # asked first: what comes later is not missed
+        if self._outcomes:
+            found = core.fetch_outcomes(self._job)
+            values = [
+                Outcome(index, error=value) if failed else Outcome(index, value)
+                for index, failed, value in found
+            ]
+        else:
+            values, failures = core.fetch(self._job)
+            for place in failures:
+                values[place] = _Raised(values[place])
+        if values:
+            self._ready.extend(values)
+            self._low = len(values) // 2
+            if self._bar is not None:
+                self._count += len(values)
+                self._bar.to(self._count)
+            self._feed()
+        elif is_over and core.progress(self._job) is None:
+            self._give_up(pool)  # it is over because the pool dropped it
+            raise pool._why_not()
+        elif is_over:
+            self._finish(pool)
+        return bool(values) or is_over
 
     def _finish(self, pool: Pool) -> None:
         self._give_up(pool)
@@ -252,7 +322,9 @@ class IMapIterator(Iterator[Any]):
 
     def _give_up(self, pool: Pool) -> None:
         self._pool = None
-        pool._core.forget(self._job)
+        if self._bar is not None:
+            self._bar.close()
+        pool._core.cancel(self._job)
         pool._core.release(self._function)
 
     def _feed(self, everything: bool = False) -> None:
@@ -281,7 +353,21 @@ class IMapIterator(Iterator[Any]):
         with self._lock:
             self._feed(everything=True)
 
+    def _cancel(self) -> None:
+        """What was not begun is not to be done."""
+        with self._lock:
+            pool = self._pool
+            if pool is not None:
+                self._cancelled = True
+                self._ready.clear()
+                self._give_up(pool)
+
     def __del__(self) -> None:
         pool = getattr(self, "_pool", None)
-        if pool is not None:
+        if pool is None:
+            return
+        if self._keeps and self._sealed:
+            pool._core.abandon(self._job)
+            pool._core.release(self._function)
+        else:
             self._give_up(pool)

@@ -21,6 +21,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from multiprocessing import (
+    popen_spawn_posix,
     process as processes,
     reduction,
     util,
@@ -278,6 +279,7 @@ class FreshTemplate(_Template):
 
         super().__init__(names)
         self.main = Main()
+        self._lent: list[int] = []
         data, pipe = os.pipe()
         plan = self._plan(file, workers, place.afar(), initializer, initargs, process, self._sentinel)
         preparation = spawn.get_preparation_data("template")
@@ -298,7 +300,8 @@ class FreshTemplate(_Template):
             b"-c",
             code.encode(),
         ]
-        kept = (file, data, self._sentinel, self._theirs.fileno())
+        # What the plan holds of sockets and files is inherited under its own number.
+        kept = (file, data, self._sentinel, self._theirs.fileno(), *self._lent)
         self._pid = util.spawnv_passfds(os.fsencode(command), arguments, kept)
         self._theirs.close()
         os.close(self._sentinel)
@@ -306,9 +309,11 @@ class FreshTemplate(_Template):
         with open(pipe, "wb") as out:  # noqa: PTH123 - a descriptor
             out.write(sent)
 
-    @staticmethod
-    def duplicate_for_child(descriptor: int) -> int:
+    DupFd = popen_spawn_posix._DupFd
+
+    def duplicate_for_child(self, descriptor: int) -> int:
         """For multiprocessing's reductions: descriptors are inherited under their own numbers."""
+        self._lent.append(descriptor)
         return descriptor
 
 

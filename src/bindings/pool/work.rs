@@ -8,6 +8,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use super::super::guard;
 use super::codec::{self, Objects, Plain};
+use super::stopwatch::Stopwatch;
 use crate::pool::channel::{Desk, Memory, Next};
 use crate::pool::linux::{self, Waited};
 use crate::pool::message::Kind;
@@ -80,6 +81,7 @@ impl PoolDesk {
                 loads: codec.getattr("loads")?,
                 dumps: codec.getattr("dumps")?,
                 functions: Vec::new(),
+                watch: Stopwatch::new(),
             };
             worker.run(&mut desk)
         })
@@ -112,6 +114,7 @@ struct Worker<'a, 'py> {
     loads: Bound<'py, PyAny>,
     dumps: Bound<'py, PyAny>,
     functions: Vec<Function>,
+    watch: Stopwatch,
 }
 
 impl<'py> Worker<'_, 'py> {
@@ -119,11 +122,19 @@ impl<'py> Worker<'_, 'py> {
         loop {
             match desk.claim() {
                 Next::Item => {
+                    self.watch.begin();
                     let (function, item) = self.read(desk)?;
+                    self.watch.lap();
                     let result = item.and_then(|item| self.call(function, &item));
+                    self.watch.lap();
                     self.answer(desk, result)?;
+                    self.watch.end(|spent| desk.spend(spent));
                 }
-                Next::Nothing => wait(self.py, desk, Desk::has_next)?,
+                Next::Nothing => {
+                    self.watch.pause(|spent| desk.spend(spent));
+                    wait(self.py, desk, Desk::has_next)?;
+                    self.watch.go_on();
+                }
                 Next::Quit => return Ok(()),
             }
         }

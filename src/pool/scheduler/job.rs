@@ -57,6 +57,26 @@ impl Job {
         self.pending.clear();
     }
 
+    /// Takes one item out of those that wait; says whether it was among them.
+    pub(super) fn withdraw(&mut self, index: u64) -> bool {
+        let place = self.pending.partition_point(|range| range.end <= index);
+        let Some(range) = self.pending.get_mut(place).filter(|range| range.start <= index) else {
+            return false;
+        };
+        let before = range.start..index;
+        range.start = index + 1;
+        if range.is_empty() {
+            self.pending.remove(place);
+        }
+        if !before.is_empty() {
+            self.pending.insert(place, before);
+        }
+        self.waiting -= 1;
+        self.finished += 1;
+        self.tries.remove(&index);
+        true
+    }
+
     pub(super) fn give_back(&mut self, items: Range<u64>) {
         if self.cancelled {
             self.finished += items.end - items.start;

@@ -144,6 +144,41 @@ impl Pool {
 }
 
 #[test]
+fn an_item_is_withdrawn_unless_it_has_begun() {
+    let mut pool = Pool::new(settings(1));
+    pool.submit(1, 6);
+    assert_eq!(pool.claim(0), Some(0));
+    for (index, in_time) in [(0, false), (1, true), (1, false), (3, true), (5, true), (6, false)] {
+        assert_eq!(pool.scheduler.withdraw(1, index, &mut pool.rings), in_time, "item {index}");
+        pool.poll();
+    }
+    assert!(!pool.scheduler.withdraw(2, 0, &mut pool.rings), "there is no such job");
+    pool.finish(0);
+    let mut begun = Vec::new();
+    loop {
+        pool.poll();
+        let Some(index) = pool.claim(0) else { break };
+        begun.push(index);
+        pool.finish(0);
+    }
+    assert_eq!(begun, [2, 4]);
+    assert_eq!(pool.scheduler.unfinished(1), 0);
+}
+
+#[test]
+fn a_condemned_worker_answers_for_its_item_and_counts_as_no_death() {
+    let mut pool = Pool::new(Settings { retries: 3, ..settings(1) });
+    pool.submit(1, 2);
+    assert_eq!(pool.claim(0), Some(0));
+    pool.pass(MILLISECOND);
+    assert_eq!(pool.scheduler.runs_for(0, pool.now), Some(MILLISECOND));
+    pool.scheduler.condemn(0);
+    let verdict = pool.scheduler.died(0, pool.now);
+    assert_eq!(verdict, Some(Verdict::TimedOut { job: 1, index: 0 }), "however many tries it had");
+    assert_eq!(pool.scheduler.runs_for(0, pool.now), None);
+}
+
+#[test]
 fn one_item_goes_to_each_worker_while_nothing_is_known_of_their_time() {
     let mut pool = Pool::new(settings(3));
     pool.submit(1, 100);

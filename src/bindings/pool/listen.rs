@@ -1,0 +1,62 @@
+//! A thread that sleeps until a descriptor can be read, and then calls Python.
+
+use std::os::fd::RawFd;
+use std::sync::Mutex;
+use std::thread::JoinHandle;
+
+use pyo3::prelude::*;
+
+use super::super::guard;
+use crate::pool::linux;
+use crate::time::Instant;
+
+/// Calls a function whenever a descriptor can be read, until it says False. Its thread is none of Python's while it
+/// sleeps, so that who looks whether this process may be forked sees none.
+#[pyclass(frozen, module = "coterie._coterie")]
+pub(in super::super) struct PoolListener {
+    thread: Mutex<Option<JoinHandle<()>>>,
+    owner: i32,
+}
+
+#[pymethods]
+impl PoolListener {
+    #[new]
+    fn new(file: RawFd, hear: Py<PyAny>) -> PyResult<Self> {
+        guard::shielded(|| {
+            let listen = move || {
+                linux::block_signals();
+                // Nobody knows why a sleep ended early; then nothing is to be read, and that is not the end.
+                while !linux::readable(&[file], Instant::NEVER)[0] || is_heard(&hear) {}
+                Python::attach(|_| drop(hear));
+            };
+            let thread = std::thread::Builder::new().name("coterie-listen".into()).spawn(listen)?;
+            Ok(Self { thread: Mutex::new(Some(thread)), owner: linux::process_id() })
+        })
+    }
+
+    /// Waits until the thread has ended, which does not wait for itself.
+    fn join(&self, py: Python<'_>) -> PyResult<()> {
+        guard::shielded(|| {
+            if linux::process_id() != self.owner {
+                return Ok(());
+            }
+            let thread = guard::attached(py, &self.thread, Option::take)?;
+            if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id())
+            {
+                // A panic was told by Python's own machinery.
+                let _ = py.detach(|| thread.join());
+            }
+            Ok(())
+        })
+    }
+}
+
+fn is_heard(hear: &Py<PyAny>) -> bool {
+    Python::attach(|py| {
+        let heard = hear.bind(py).call0().and_then(|more| more.extract());
+        heard.unwrap_or_else(|error| {
+            error.write_unraisable(py, None);
+            true
+        })
+    })
+}
