@@ -393,6 +393,7 @@ class Pool:
         items = iterable if isinstance(iterable, Sized) else list(iterable)
         if chunksize is None:
             chunksize = -(-len(items) // (4 * pool._processes))
+        func, style, sown = pool._sown(func, style, items)
         place = pool._function(func, style)
         job = core.open(GATHERED, place, max(1, chunksize), True)
         core.release(place)
@@ -401,7 +402,7 @@ class Pool:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         pool._told[job, WHOLE] = _Whole(self._door(), future)
         try:
-            await self._offer(job, place, items)
+            await self._offer(job, place, sown)
             if pool._is_alive():
                 await future
             found = core.gather(job) if core.is_over(job) else None
