@@ -366,7 +366,12 @@ impl Scheduler {
                 // Something waits that may have to be given to another; ever more patiently, for a worker that
                 // takes up nothing may be still starting.
                 let waited = now - worker.since;
-                deadline = deadline.min(now + SLICE.max(waited / 4));
+                let look = if worker.is_running() {
+                    (worker.since + SLICE).max(now + SLICE / 4)
+                } else {
+                    now + SLICE.max(waited / 4)
+                };
+                deadline = deadline.min(look);
             }
             if let Some(limit) = self.settings.task_timeout.filter(|_| worker.open() > 0) {
                 let end =

@@ -43,6 +43,7 @@ impl Fates {
     }
 
     /// A worker's life; it ends when the pool says so, or in the midst of an item.
+    #[expect(clippy::disallowed_methods, reason = "an item that takes long is what is tested")]
     fn live(&self, memory: &Arc<Memory>, worker: usize) {
         let mut random = Random::new(self.seed ^ self.workers_begun.fetch_add(1, Ordering::Relaxed) << 20);
         let mut desk = Desk::new(Arc::clone(memory), worker);
@@ -127,7 +128,7 @@ fn soak(order: Order, seed: u64, items: usize, deaths: u64, settings: Settings) 
     let judged = answers(&pool, order, items).and_then(|runs| judge(&fates, &runs, items, settings.retries));
     pool.terminate();
     let everybody =
-        |pool: &Pool| pool.wait_stopped(linux::now() + Duration::from_mins(1), || Ok::<_, ()>(()));
+        |pool: &Pool| pool.wait_stopped(linux::now() + Duration::from_secs(60), || Ok::<_, ()>(()));
     everybody(&pool).expect("nobody interrupts");
     pool.join_threads();
     judged
@@ -169,7 +170,8 @@ fn judge(fates: &Fates, runs: &[Run], items: usize, retries: u32) -> Result<(), 
     let mut answered = vec![0_u32; items];
     for run in runs {
         let mut bytes = &run.bytes[..];
-        for index in run.first as usize..(run.first + run.count) as usize {
+        for index in run.first..run.first + run.count {
+            let index = index as usize;
             let (header, body, rest) = split(bytes).ok_or("no message")?;
             bytes = rest;
             let died = fates.died[index].load(Ordering::SeqCst);

@@ -57,7 +57,7 @@ def limit(threads: int, libraries: Iterable[str] | None) -> None:
     if paths <= openblas:
         return
     try:
-        import threadpoolctl  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 - optional, and seldom needed
+        import threadpoolctl  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: PLC0415 - optional, and seldom needed
     except ImportError:
         return
     threadpoolctl.threadpool_limits(threads)

@@ -62,7 +62,8 @@ def _dump_result(result: object) -> Any:
 def _unencodable(why: BaseException, thing: object) -> BaseException:
     from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]  # noqa: PLC0415 - seldom needed
 
-    return MaybeEncodingError(why, thing)
+    error: BaseException = MaybeEncodingError(why, thing)
+    return error
 
 
 def _summary(error: BaseException) -> str:

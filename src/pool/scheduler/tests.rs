@@ -394,4 +394,46 @@ proptest! {
             .collect();
         prop_assert_eq!(ended, expected);
     }
+
+    /// Items of all lengths, of which nobody knows beforehand how long they take: none waits behind a long one, and the
+    /// whole takes no longer than if each worker had drawn one item after another, and a look a worker.
+    #[test]
+    fn what_was_handed_to_a_slow_worker_is_stolen_back(
+        durations in proptest::collection::vec(
+            prop_oneof![10 => 1_u64..200, 2 => 1_000_u64..5_000, 1 => 20_000_u64..60_000], 1..150,
+        ),
+        workers in 1_usize..5,
+    ) {
+        let length = |index: u64| Duration::from_micros(durations[index as usize]);
+        let mut pool = Pool::new(settings(workers));
+        pool.submit(1, durations.len() as u64);
+        let mut running: Vec<Option<(Instant, Instant)>> = vec![None; workers];
+        loop {
+            for (worker, runs) in running.iter_mut().enumerate() {
+                if runs.is_some_and(|(_, end)| end <= pool.now) {
+                    pool.finish(worker);
+                    *runs = None;
+                }
+                if runs.is_none() {
+                    *runs = pool.claim(worker).map(|index| (pool.now, pool.now + length(index)));
+                }
+            }
+            pool.poll();
+            for (worker, runs) in running.iter_mut().enumerate() {
+                if runs.is_none() {
+                    *runs = pool.claim(worker).map(|index| (pool.now, pool.now + length(index)));
+                }
+                let is_slow = runs.is_some_and(|(begun, _)| pool.now - begun >= SLICE);
+                prop_assert!(!is_slow || pool.rings.waiting(worker).is_empty(), "one waits behind a long one");
+            }
+            if pool.scheduler.unfinished(1) == 0 {
+                break;
+            }
+            let ends = running.iter().flatten().map(|&(_, end)| end).min().unwrap_or(Instant::NEVER);
+            pool.now = ends.min(pool.scheduler.deadline(pool.now));
+        }
+        let longest = durations.iter().max().copied().unwrap_or_default();
+        let bound = durations.iter().sum::<u64>() / workers as u64 + longest + 2_000 * workers as u64;
+        prop_assert!(pool.now - Instant::ZERO <= Duration::from_micros(bound));
+    }
 }
