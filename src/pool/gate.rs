@@ -114,6 +114,7 @@ fn wake() {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test needs somebody who waits at the gate")]
 mod tests {
     use std::sync::atomic::AtomicBool;
     use std::thread;
