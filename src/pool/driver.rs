@@ -783,6 +783,7 @@ impl Pool {
     /// All workers are on their way: they may be handed items. The supervisor asks the host who they are.
     pub fn expect(&self) {
         let mut core = self.lock();
+        core.past.started += core.processes.len() as u64;
         for worker in 0..core.processes.len() {
             core.processes[worker] = Some(Process { id: 0, file: None, ended: false });
             core.strangers.insert(worker);

@@ -147,7 +147,7 @@ class InContext:
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function, self._context = function, contextvars.copy_context()
 
-    def __call__(self, *args: Any, **kwds: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwds: Any) -> Any:
         return self._context.copy().run(self._function, *args, **kwds)
 
 

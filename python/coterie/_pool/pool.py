@@ -17,12 +17,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, overload
 
 from coterie._coterie import PoolCore
-from coterie._pool import cpus, progress as bars, stats as statistics
+from coterie._pool import cpus, progress as bars
 from coterie._pool.functions import Dumper, InContext, Main, is_importable, loads
-from coterie._pool.outcome import Outcome
 from coterie._pool.relay import Begin, Relay
 from coterie._pool.results import SOME, WHOLE, AsyncResult, CallResult, IMapIterator, MapResult
-from coterie._pool.seeds import Seeds
 from coterie._pool.starters import ByContext, ForkedTemplate, FreshTemplate, Starter, Threads, alone
 from coterie._pool.timeouts import TaskTimeoutError
 from coterie._pool.worker import Place
@@ -31,6 +29,9 @@ from coterie.exceptions import ConfigError, StoppedError, TaskError, WorkerDiedE
 if TYPE_CHECKING:
     from typing import Self
 
+    # The last three are loaded by who wants them: dataclasses and hashes take longer to load than a worker.
+    from coterie._pool import stats as statistics
+    from coterie._pool.outcome import Outcome
     from coterie._pool.seeds import Seeds
 
 __all__ = ["Pool"]
@@ -170,7 +171,7 @@ class Pool:
         )
         self._seeds: Seeds | None = None
         if seed is not None:
-            from coterie._pool.seeds import Seeds  # noqa: PLC0415 - its hashes take longer to load than a worker
+            from coterie._pool.seeds import Seeds  # noqa: PLC0415 - see TYPE_CHECKING
 
             self._seeds = Seeds(seed)
         self._owner = os.getpid()
@@ -385,6 +386,8 @@ class Pool:
             `done` and `waiting` items; `workers`, each with the share of its life in which it was `busy`; seconds in
             `user_code`, `pickling` and `transport`; bytes each way. It prints itself, in a notebook as a table.
         """
+        from coterie._pool import stats as statistics  # noqa: PLC0415 - see TYPE_CHECKING
+
         return statistics.read(self._core.statistics(), self._name or type(self).__name__)
 
     # The end

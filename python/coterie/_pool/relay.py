@@ -22,7 +22,7 @@ from coterie._coterie import PoolListener
 # Longer than this a text is cut: a datagram has an end.
 _TEXT_MAX = 1 << 14
 _DATAGRAM_MAX = 1 << 17
-# How long a worker waits for a reader that does not read.
+# How long a worker waits for a reader that does not read, and the end of a pool for a handler that does not return.
 _PATIENCE = 1.0
 
 
@@ -34,6 +34,7 @@ class Relay:
         self._ours.setblocking(False)
         self._lock = threading.Lock()
         self._listener: PoolListener | None = None
+        self._heard = 0
 
     def listen(self) -> None:
         """Hear from now on."""
@@ -44,7 +45,10 @@ class Relay:
         with contextlib.suppress(OSError):
             self.theirs.shutdown(socket.SHUT_RDWR)
         if self._listener is not None:
-            self._listener.join()
+            heard = -1
+            # A handler that takes long is waited for as long as it gets on; one whose lock is taken, not for ever.
+            while not self._listener.join(_PATIENCE) and heard != self._heard:
+                heard = self._heard
         self.leave()
 
     def leave(self) -> None:
@@ -62,6 +66,7 @@ class Relay:
                 return False
             if not said:
                 return False
+            self._heard += 1
             try:
                 kind, *rest = pickle.loads(said)
                 if kind == "log":

@@ -11,7 +11,6 @@ from concurrent.futures import CancelledError
 from multiprocessing import TimeoutError as PoolTimeoutError
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-from coterie._pool.outcome import Outcome
 from coterie._pool.progress import INTERVAL, Bar
 
 if TYPE_CHECKING:
@@ -291,6 +290,8 @@ class IMapIterator(Iterator[R]):
         self._feed()
         is_over = self._sealed and core.is_over(self._job)  # asked first: what comes later is not missed
         if self._outcomes:
+            from coterie._pool.outcome import Outcome  # noqa: PLC0415 - dataclasses take longer to load than a worker
+
             found = core.fetch_outcomes(self._job)
             values = [
                 Outcome(index, error=value) if failed else Outcome(index, value)

@@ -20,12 +20,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from multiprocessing import (
-    popen_spawn_posix,
-    process as processes,
-    reduction,
-    util,
-)
+from multiprocessing import process as processes, reduction, util
 from multiprocessing.context import BaseContext, set_spawning_popen
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
@@ -309,7 +304,12 @@ class FreshTemplate(_Template):
         with open(pipe, "wb") as out:  # noqa: PTH123 - a descriptor
             out.write(sent)
 
-    DupFd = popen_spawn_posix._DupFd
+    @staticmethod
+    def DupFd(descriptor: int) -> Any:  # noqa: N802 - multiprocessing's name
+        """For multiprocessing's reductions: how a descriptor is pickled."""
+        from multiprocessing import popen_spawn_posix  # noqa: PLC0415 - who forks does without
+
+        return popen_spawn_posix._DupFd(descriptor)
 
     def duplicate_for_child(self, descriptor: int) -> int:
         """For multiprocessing's reductions: descriptors are inherited under their own numbers."""

@@ -2,6 +2,7 @@
 
 use std::os::fd::RawFd;
 use std::sync::Mutex;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
 
 use pyo3::prelude::*;
@@ -14,7 +15,8 @@ use crate::time::Instant;
 /// sleeps, so that who looks whether this process may be forked sees none.
 #[pyclass(frozen, module = "coterie._coterie")]
 pub(in super::super) struct PoolListener {
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Is cut off when the thread has ended.
+    alive: Mutex<Option<(Receiver<()>, JoinHandle<()>)>>,
     owner: i32,
 }
 
@@ -23,30 +25,40 @@ impl PoolListener {
     #[new]
     fn new(file: RawFd, hear: Py<PyAny>) -> PyResult<Self> {
         guard::shielded(|| {
+            let (end, alive) = mpsc::channel();
             let listen = move || {
+                let _end = end;
                 linux::block_signals();
                 // Nobody knows why a sleep ended early; then nothing is to be read, and that is not the end.
                 while !linux::readable(&[file], Instant::NEVER)[0] || is_heard(&hear) {}
                 Python::attach(|_| drop(hear));
             };
             let thread = std::thread::Builder::new().name("coterie-listen".into()).spawn(listen)?;
-            Ok(Self { thread: Mutex::new(Some(thread)), owner: linux::process_id() })
+            Ok(Self { alive: Mutex::new(Some((alive, thread))), owner: linux::process_id() })
         })
     }
 
-    /// Waits until the thread has ended, which does not wait for itself.
-    fn join(&self, py: Python<'_>) -> PyResult<()> {
+    /// Waits so many seconds for the thread to end; says whether it has. It does not wait for itself.
+    fn join(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
         guard::shielded(|| {
             if linux::process_id() != self.owner {
-                return Ok(());
+                return Ok(true);
             }
-            let thread = guard::attached(py, &self.thread, Option::take)?;
-            if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id())
-            {
-                // A panic was told by Python's own machinery.
-                let _ = py.detach(|| thread.join());
+            let Some((alive, thread)) = guard::attached(py, &self.alive, Option::take)? else {
+                return Ok(true);
+            };
+            if thread.thread().id() == std::thread::current().id() {
+                return Ok(true);
             }
-            Ok(())
+            let timeout = Instant::from_seconds(timeout) - Instant::ZERO;
+            let (end, alive) = py.detach(move || (alive.recv_timeout(timeout), alive));
+            if end == Err(RecvTimeoutError::Timeout) {
+                guard::attached(py, &self.alive, |kept| *kept = Some((alive, thread)))?;
+                return Ok(false);
+            }
+            // A panic was told by Python's own machinery.
+            let _ = py.detach(|| thread.join());
+            Ok(true)
         })
     }
 }
