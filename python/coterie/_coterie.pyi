@@ -359,9 +359,9 @@ class PoolListener:
     sleeps, so that who looks whether this process may be forked sees none.
     """
     def __new__(cls, /, file: int, hear: Any) -> Self: ...
-    def join(self, /) -> None:
+    def join(self, /, timeout: float) -> bool:
         """
-        Waits until the thread has ended, which does not wait for itself.
+        Waits so many seconds for the thread to end; says whether it has. It does not wait for itself.
         """
 
 @disjoint_base
