@@ -37,6 +37,7 @@ macro_rules! mutant {
 
 mod ages;
 mod answers;
+pub mod asks;
 mod codec;
 mod core;
 mod key_value;

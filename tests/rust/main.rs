@@ -1,6 +1,7 @@
 //! The one binary of Rust tests that look at the crate from outside: one link, one run.
 
 mod architecture;
+mod asks;
 mod balance;
 mod bytes;
 mod check;
