@@ -76,7 +76,7 @@ def write_on(store: Any, value: str, seconds: float) -> dict[str, float]:
     while time.perf_counter() < until:
         try:
             store.put("gap", value, sync=True, timeout=0.5)
-        except Exception:  # noqa: BLE001, S112 - of whatever kind: there is no leader
+        except Exception:  # noqa: BLE001 - of whatever kind: there is no leader
             continue
         longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
     return {"gap_ms": longest * 1e3}
