@@ -145,6 +145,10 @@ worlds: ## standard worlds of fresh seeds (WORLDS="--count 10000", or "--budget 
 soak-pool: set-up wheel ## workers are killed at random for a minute, while a million tasks run
 	COTERIE_SOAK_SECONDS=60 $(BIN)/python -m pytest -s tests/python/test_pool_failures_soak.py
 
+.PHONY: test-cpython
+test-cpython: set-up wheel ## CPython's own tests of pools and executors, on ours; what differs stands in tests/cpython/exceptions.toml
+	$(BIN)/python tests/cpython/run.py
+
 .PHONY: bench
 bench: $(VENV)/.bench wheel ## measure against other libraries: ratios at the same work
 	@found=; for bench in $$(find benches -name 'bench_*.py' 2>/dev/null | sort); do found=1; echo "== $$bench"; $(BIN)/python $$bench || exit 1; done; test -n "$$found" || { echo "no benches/**/bench_*.py yet"; exit 1; }

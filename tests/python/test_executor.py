@@ -25,6 +25,7 @@ import pytest
 
 import coterie
 from coterie import Executor, StoppedError, TaskTimeoutError, WorkerDiedError
+from coterie._pool import cpus
 
 METHODS = ["fork", "spawn", "forkserver"]
 BACKENDS: list[Any] = ["process", "thread"]
@@ -384,19 +385,67 @@ def test_settings_that_are_wrong_are_refused() -> None:
         Executor(1, backend="thread", task_timeout=1.0)
 
 
-def test_functions_of_threads_go_with_their_calls() -> None:
-    class Heavy:
-        def __call__(self) -> None:
+def test_nobody_keeps_what_a_thread_has_called() -> None:
+    class Thing:
+        def method(self) -> None:
             pass
 
     with Executor(1, backend="thread") as executor:
-        kept = []
-        for _ in range(50):
-            heavy = Heavy()
-            kept.append(weakref.ref(heavy))
-            executor.submit(heavy).result(PATIENCE)
-            del heavy
-        executor.submit(abs, 1).result(PATIENCE)
-        gc.collect()
-        # The worker keeps what it called last at each place, and the next call takes away what was freed.
-        assert sum(reference() is not None for reference in kept) < 5
+        for ask in (executor.submit, executor._works.pool.apply_async):
+            thing = Thing()
+            freed = threading.Event()
+            weakref.finalize(thing, freed.set)
+            ask(thing.method)
+            del thing
+            assert freed.wait(PATIENCE), "though nothing was called since"
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (threading.Lock, TypeError),
+        (lambda: Unpicklable(SystemExit(3)), SystemExit),
+        (lambda: Unpicklable(pickle.PicklingError("no")), pickle.PicklingError),
+    ],
+    ids=["lock", "exit", "PicklingError"],
+)
+def test_a_result_that_cannot_be_pickled_fails_with_what_pickle_said(
+    make: Any, kind: type[BaseException], processes: Executor
+) -> None:
+    error = processes.submit(make).exception(PATIENCE)
+    assert type(error) is kind
+    assert "Error sending result" in str(error.__cause__)
+    with pytest.raises(kind):
+        list(processes.map(lambda _: make(), [1]))
+    assert processes.submit(abs, -1).result(PATIENCE) == 1
+
+
+class Unpicklable:
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __reduce__(self) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_failing_initializer_put_into_a_queue_arrives(method: str) -> None:
+    context = multiprocessing.get_context(method)
+    queue = context.Queue()
+
+    def fails(queue: Any) -> None:
+        queue.put("seen" * 10_000)
+        raise LookupError("no such place")
+
+    with Executor(1, context, fails, (queue,)) as executor:
+        with pytest.raises(BrokenExecutor, match="no such place"):
+            executor.submit(abs, 1).result(PATIENCE)
+        assert queue.get(timeout=0) == "seen" * 10_000, "it came before the error"
+    queue.close()
+    queue.join_thread()
+
+
+def test_threads_are_as_many_by_default_as_in_the_standard_library() -> None:
+    with concurrent.futures.ThreadPoolExecutor() as theirs, Executor(backend="thread") as ours:
+        assert ours._max_workers <= theirs._max_workers
+        assert ours._max_workers == min(32, cpus.available() + 4)

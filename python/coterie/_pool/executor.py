@@ -6,7 +6,6 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import os
-import pickle
 import threading
 import time
 import weakref
@@ -19,7 +18,7 @@ from multiprocessing.context import BaseContext
 from multiprocessing.pool import MaybeEncodingError, RemoteTraceback  # type: ignore[attr-defined]
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from coterie._pool import stats as statistics
+from coterie._pool import cpus, stats as statistics
 from coterie._pool.pool import CALLS, SORTED, Pool
 from coterie._pool.results import SOME, IMapIterator
 from coterie.exceptions import StoppedError, WorkerDiedError
@@ -35,10 +34,6 @@ _ONE, _STAR = 0, 1
 
 class BrokenWorkerError(WorkerDiedError, BrokenProcessPool):
     """A worker died under a call: as `concurrent.futures` calls it, though only this future failed."""
-
-
-class ResultEncodingError(MaybeEncodingError, pickle.PicklingError):  # type: ignore[misc]
-    """A result that cannot be pickled: for who knows `concurrent.futures` it is a `PicklingError`."""
 
 
 class Future(concurrent.futures.Future[R]):
@@ -215,7 +210,8 @@ class Executor(concurrent.futures.Executor):
     Parameters
     ----------
     max_workers : int, optional
-        How many workers; by default as many as `Pool` has.
+        How many workers; by default as many processes as `Pool` has, or four threads more than that and 32 at most, for
+        threads often wait.
     mp_context : multiprocessing context, optional
         How workers start.
     initializer : callable, optional
@@ -266,6 +262,8 @@ class Executor(concurrent.futures.Executor):
             raise TypeError("initializer must be a callable")
         for finished in [works for works in _all_works if works.core.is_stopped()]:
             finished.join()
+        if max_workers is None and backend == "thread":
+            max_workers = min(32, cpus.available() + 4)
         pool = Pool(
             max_workers,
             initializer and _Initializer(initializer),
@@ -435,10 +433,10 @@ def _as_expected(error: BaseException) -> BaseException:
         expected = BrokenWorkerError(str(error), pid=error.pid, signal=error.signal, index=error.index)
         expected.__cause__ = error.__cause__
         return expected
-    if type(error) is MaybeEncodingError:
-        encoding = ResultEncodingError(error.exc, error.value)  # type: ignore[attr-defined,unused-ignore]
-        encoding.__cause__ = error.__cause__
-        return encoding
+    if type(error) is MaybeEncodingError and hasattr(error, "reason"):
+        reason: BaseException = error.reason
+        reason.__cause__ = error.__cause__
+        return reason
     return error
 
 

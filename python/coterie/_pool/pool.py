@@ -434,10 +434,17 @@ class Pool:
             return core.define(style, InContext(func))
         if not is_importable(func, self._starter.main):
             return core.define(style, bytes(self._dumps(func)))
+        return self._lasting(func, style, lambda func: bytes(ForkingPickler.dumps(func)))
+
+    def _lasting(
+        self, func: Callable[..., Any], style: int, definition: Callable[[Callable[..., Any]], Any]
+    ) -> int:
+        """The same for a function that keeps its place, because it is likely to be called again."""
+        core = self._core
         with self._lock:
             place = self._functions.get((func, style))
             if place is None:
-                place = core.define(style, bytes(ForkingPickler.dumps(func)))
+                place = core.define(style, definition(func))
                 self._functions[func, style] = place
                 if len(self._functions) > _FUNCTIONS_MAX:
                     core.release(self._functions.popitem(last=False)[1])
@@ -457,6 +464,9 @@ class Pool:
     ) -> tuple[int, Any]:
         """The place of a call's function, with one more user, and its item."""
         args, kwds = tuple(args), dict(kwds)
+        if self._threads:
+            # The function goes with its arguments, so that nobody keeps it once it has been called.
+            return self._lasting(_call, _ONE, lambda call: call), (InContext(func), args, kwds)
         # One argument needs no pickle of a pair.
         style, item = (_ONE, args[0]) if len(args) == 1 and not kwds else (_CALL, (args, kwds))
         if self._seeds is not None:
@@ -671,6 +681,12 @@ class _Host:
     @staticmethod
     def timed_out(index: int, pid: int) -> BaseException:
         return TaskTimeoutError(f"item {index} ran longer than it may; worker {pid} was ended", index=index)
+
+
+def _call(call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]) -> Any:
+    """A single call in a thread."""
+    function, args, kwds = call
+    return function(*args, **kwds)
 
 
 def _rebuilt(told: bytes, what: str, index: int | None = None) -> BaseException:

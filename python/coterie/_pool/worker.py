@@ -6,7 +6,9 @@ import os
 import pickle
 import signal
 import sys
+import threading
 from collections.abc import Callable
+from multiprocessing import util
 from multiprocessing.reduction import ForkingPickler
 from types import FrameType
 from typing import Any, NamedTuple
@@ -14,6 +16,9 @@ from typing import Any, NamedTuple
 from coterie._coterie import PoolDesk, pool_follow
 from coterie._pool import cpus, limits
 from coterie._pool.functions import Main, dump_by_value, loads
+
+# How long what the initializer put into queues may take to arrive, in seconds.
+_PATIENCE = 1.0
 
 
 class Codec:
@@ -63,6 +68,12 @@ def _unencodable(why: BaseException, thing: object) -> BaseException:
     from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]  # noqa: PLC0415 - seldom needed
 
     error: BaseException = MaybeEncodingError(why, thing)
+    error.__cause__ = why
+    try:
+        loads(_dump_result(why))
+    except Exception:  # noqa: BLE001 - whatever a user's __reduce__ raises
+        return error
+    error.reason = why  # type: ignore[attr-defined]  # for who is told what pickle said: the executor's users
     return error
 
 
@@ -133,9 +144,18 @@ def work(
         if initializer is not None:
             initializer(*initargs)
     except BaseException as error:  # noqa: BLE001 - told to whoever waits for a result
-        desk.give_up(codec.failure(error))
+        told = codec.failure(error)
+        _empty_queues()
+        desk.give_up(told)
         raise SystemExit(1) from None
     desk.run(codec)
+
+
+def _empty_queues() -> None:
+    """What the initializer put into queues of multiprocessing arrives: the pool that fails ends its workers at once."""
+    leaving = threading.Thread(target=util._run_finalizers, daemon=True)  # type: ignore[attr-defined]
+    leaving.start()
+    leaving.join(_PATIENCE)  # a queue that is full, and that nobody reads, is not waited for
 
 
 def _reseed() -> None:
