@@ -4,9 +4,9 @@ The compiled half of Coterie. Import `coterie` instead: the names here may chang
 
 from _typeshed import Incomplete, SupportsGetItem
 from typing import Any, Self, final
-from typing_extensions import disjoint_base
+from typing_extensions import Buffer, disjoint_base
 
-__all__ = ["Balancer", "CheckHistory", "CheckPart", "Lease", "PoolCore", "PoolDesk", "PoolListener", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "pool_follow", "pool_hold", "pool_resume", "provoke_panic", "raft_begin", "raft_line", "sim_shrink", "sim_swarm", "version"]
+__all__ = ["Balancer", "CheckHistory", "CheckPart", "Lease", "PoolCore", "PoolDesk", "PoolListener", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "pool_follow", "pool_hold", "pool_pin", "pool_resume", "provoke_panic", "raft_begin", "raft_line", "sim_shrink", "sim_swarm", "version"]
 
 @disjoint_base
 class Balancer:
@@ -160,7 +160,7 @@ class PoolCore:
     """
     What runs a pool. Use `coterie.Pool`.
     """
-    def __new__(cls, /, host: Any, workers: int, *, retries: int, task_timeout: float | None, tasks_max: int | None, threads: bool) -> Self: ...
+    def __new__(cls, /, host: Any, workers: int, *, retries: int, task_timeout: float | None, tasks_max: int | None, threads: bool, memory_limit: int | None = None) -> Self: ...
     def abandon(self, /, job: int) -> None:
         """
         Nobody wants the results of the job, which shall be done all the same.
@@ -177,9 +177,9 @@ class PoolCore:
         """
         Takes no more work; stops when all is done.
         """
-    def define(self, /, style: int, function: Any) -> int:
+    def define(self, /, style: int, function: Any, views: SupportsGetItem[int, Buffer] = ...) -> int:
         """
-        Takes in what tasks call; says its place.
+        Takes in what tasks call, and which of `place`'s bytes its pickle left out; says its place.
         """
     def desk(self, /, worker: int) -> PoolDesk:
         """
@@ -239,6 +239,10 @@ class PoolCore:
         """
         Whether the job is over.
         """
+    def is_placed(self, /, bytes: Buffer) -> bool:
+        """
+        Whether these bytes lie where `place` put them.
+        """
     def is_running(self, /, job: int, index: int) -> bool:
         """
         Whether a worker runs this item.
@@ -279,6 +283,10 @@ class PoolCore:
         """
         Opens a job: `order` is 0 gathered, 1 sorted, 2 as they arrive, 3 single calls, 4 single calls as they arrive.
         """
+    def place(self, /, bytes: Buffer) -> memoryview | None:
+        """
+        Bytes that lie in shared memory from now on, read-only; nothing when there is no room.
+        """
     def populate(self, /) -> None:
         """
         Starts the workers that are missing.
@@ -302,6 +310,11 @@ class PoolCore:
     def terminate(self, /) -> None:
         """
         Ends all workers at once.
+        """
+    @staticmethod
+    def threshold() -> int:
+        """
+        Bytes of the smallest buffer that travels through the arena.
         """
     def wait_at_rest(self, /, job: int, item: int | None, timeout: float | None) -> int:
         """
@@ -916,6 +929,11 @@ def pool_hold(timeout: float) -> bool:
     """
     Keeps the threads of all pools out of Python, so that this one may fork; false when they do not leave in time.
     `pool_resume` must follow, in the child too, and does nothing when this was in vain.
+    """
+
+def pool_pin() -> None:
+    """
+    This process is about to fork: what it has in arenas, the child shall see as it is now.
     """
 
 def pool_resume(child: bool = False) -> None:

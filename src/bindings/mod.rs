@@ -36,7 +36,7 @@ mod _coterie {
     use super::check::{CheckHistory, CheckPart};
     #[cfg(target_os = "linux")]
     #[pymodule_export]
-    use super::pool::{PoolCore, PoolDesk, PoolListener, pool_follow, pool_hold, pool_resume};
+    use super::pool::{PoolCore, PoolDesk, PoolListener, pool_follow, pool_hold, pool_pin, pool_resume};
     #[pymodule_export]
     use super::process::{SimOutbox, SimRandom};
     #[pymodule_export]

@@ -12,22 +12,26 @@ mod work;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::types::{PyBytes, PyDict, PyList, PyMemoryView};
 
 use super::errors::{ConfigError, StoppedError};
 use super::guard;
-use crate::pool::channel::Memory;
+use crate::pool::arena::THRESHOLD;
+use crate::pool::channel::{Memory, pin_arenas};
 use crate::pool::driver::{Failure, Host, Pool, State, Waiting};
 use crate::pool::gate;
 use crate::pool::linux;
 use crate::pool::message::{Kind, split};
+use crate::pool::parcel::Mode;
 use crate::pool::scheduler::{JobId, Settings};
 use crate::pool::store::{Order, Run};
 use crate::time::Instant;
-use codec::{Encoded, Objects};
+use codec::{Arrival, Encoded, Lent, Objects, PoolBuffer, Sender};
 pub(super) use listen::PoolListener;
 use stopwatch::Spent;
+use work::PARCEL;
 pub(super) use work::{PoolDesk, pool_follow};
 
 /// Items are encoded and handed out in slices of this many bytes, so that workers begin while others are encoded.
@@ -40,6 +44,7 @@ pub(super) struct PoolCore {
     objects: Arc<Objects>,
     /// Whether workers are threads of this process, so that objects need not be encoded.
     threads: bool,
+    mode: Mode,
     host: Py<PyAny>,
     problem: Arc<Mutex<Option<PyErr>>>,
     /// Nanoseconds that this process spent on encoding items, and on decoding results.
@@ -94,7 +99,8 @@ impl Host for PyHost {
 #[pymethods]
 impl PoolCore {
     #[new]
-    #[pyo3(signature = (host, workers, *, retries, task_timeout, tasks_max, threads))]
+    #[expect(clippy::too_many_arguments, reason = "they are a constructor's keywords")]
+    #[pyo3(signature = (host, workers, *, retries, task_timeout, tasks_max, threads, memory_limit = None))]
     fn new(
         host: Py<PyAny>,
         workers: usize,
@@ -102,6 +108,7 @@ impl PoolCore {
         task_timeout: Option<f64>,
         tasks_max: Option<u64>,
         threads: bool,
+        memory_limit: Option<usize>,
         py: Python<'_>,
     ) -> PyResult<Self> {
         guard::shielded(|| {
@@ -114,7 +121,8 @@ impl PoolCore {
                 #[cfg(feature = "mutants")]
                 mutant: planted(),
             };
-            let memory = if threads { Memory::private(workers) } else { Memory::shared(workers) };
+            let memory =
+                if threads { Memory::private(workers) } else { shared_memory(workers, memory_limit) };
             let memory = memory.map_err(|error| {
                 ConfigError::new_err(format!("no shared memory for {workers} workers: {error}"))
             })?;
@@ -125,12 +133,20 @@ impl PoolCore {
                 pool,
                 objects: Arc::default(),
                 threads,
+                // Who has written to an argument and dies must not spoil it for who tries again.
+                mode: if retries > 0 { Mode::Kept } else { Mode::Owned },
                 host,
                 problem,
                 encoding: AtomicU64::new(0),
                 decoding: AtomicU64::new(0),
             })
         })
+    }
+
+    /// Bytes of the smallest buffer that travels through the arena.
+    #[staticmethod]
+    fn threshold() -> usize {
+        THRESHOLD
     }
 
     /// The descriptor of the shared memory.
@@ -163,21 +179,36 @@ impl PoolCore {
         guard::shielded(|| Ok(self.ours()?.watch()?))
     }
 
-    /// Takes in what tasks call; says its place.
-    fn define(&self, style: u8, function: &Bound<'_, PyAny>) -> PyResult<u32> {
+    /// Takes in what tasks call, and which of `place`'s bytes its pickle left out; says its place.
+    #[pyo3(signature = (style, function, views = Vec::new()))]
+    fn define(
+        &self,
+        py: Python<'_>,
+        style: u8,
+        function: &Bound<'_, PyAny>,
+        views: Vec<PyBuffer<u8>>,
+    ) -> PyResult<u32> {
         guard::shielded(|| {
             let mut definition = vec![style];
+            let mut kept = Vec::new();
             if self.threads {
                 for freed in self.ours()?.freed() {
                     let handle = freed[1..].first_chunk::<8>().copied().unwrap_or_default();
-                    self.objects.take(function.py(), u64::from_le_bytes(handle))?;
+                    self.objects.take(py, u64::from_le_bytes(handle))?;
                 }
                 definition.extend(self.objects.put(function)?.to_le_bytes());
-            } else {
+            } else if views.is_empty() {
                 definition.extend_from_slice(function.cast::<PyBytes>()?.as_bytes());
+            } else {
+                let views = views.into_iter().map(Lent::new).collect::<PyResult<Vec<_>>>()?;
+                let body = function.cast::<PyBytes>()?.as_bytes();
+                let (outline, shared) = self.sender(py)?.outline(py, Kind::Pickle, body, None, &views);
+                definition[0] |= PARCEL;
+                definition.extend(outline);
+                kept = shared;
             }
             self.ours()?
-                .define(&definition)
+                .define(&definition, kept)
                 .ok_or_else(|| StoppedError::new_err("too many functions are in use"))
         })
     }
@@ -227,7 +258,7 @@ impl PoolCore {
         guard::shielded(|| {
             let pool = self.ours()?;
             let mut watch = Spent::on(&self.encoding);
-            let dumps = self.host.bind(py).getattr("dumps")?;
+            let sender = self.sender(py)?;
             let mut first = None;
             let mut batch = Encoded::new(pool.body_max());
             for item in items.try_iter()? {
@@ -235,35 +266,22 @@ impl PoolCore {
                 let encoded = if self.threads {
                     batch.push_object(function, &item, &self.objects)
                 } else {
-                    batch.push(function, &item, &dumps)
+                    batch.push(function, &item, &sender)
                 };
-                let full = match encoded {
-                    Ok(full) => full || batch.bytes.len() > SLICE,
-                    Err(error) => {
-                        if !batch.is_empty() {
-                            let index = watch.aside(|| {
-                                pool.offer(job, function, &batch.bytes, &batch.starts, false, waits)
-                            });
-                            first.get_or_insert(index);
-                            batch.clear();
-                        }
-                        let handle = self.objects.put(error.value(py))?;
-                        let index =
-                            pool.offer_failed(job, function, Kind::ObjectError, &handle.to_le_bytes());
-                        first.get_or_insert(index);
-                        continue;
-                    }
-                };
-                if full {
-                    for (bytes, starts) in batch.parts() {
-                        let index = watch.aside(|| pool.offer(job, function, bytes, &starts, false, waits));
-                        first.get_or_insert(index);
-                    }
-                    batch.clear();
+                let is_full = matches!(encoded, Ok(true)) || batch.bytes.len() > SLICE;
+                if is_full || encoded.is_err() && !batch.is_empty() {
+                    let index = watch.aside(|| hand_out(pool, job, function, &mut batch, false, waits));
+                    first.get_or_insert(index);
+                }
+                if let Err(error) = encoded {
+                    let handle = self.objects.put(error.value(py))?;
+                    let index = pool.offer_failed(job, function, Kind::ObjectError, &handle.to_le_bytes());
+                    first.get_or_insert(index);
                 }
             }
-            let index = watch.aside(|| pool.offer(job, function, &batch.bytes, &batch.starts, sealed, waits));
-            Ok(first.or((!batch.is_empty()).then_some(index)))
+            let is_empty = batch.is_empty();
+            let index = watch.aside(|| hand_out(pool, job, function, &mut batch, sealed, waits));
+            Ok(first.or((!is_empty).then_some(index)))
         })
     }
 
@@ -283,17 +301,34 @@ impl PoolCore {
             let encoded = if self.threads {
                 batch.push_object(function, item, &self.objects)
             } else {
-                batch.push(function, item, &self.host.bind(py).getattr("dumps")?)
+                batch.push(function, item, &self.sender(py)?)
             };
             match encoded {
-                Ok(_) => {
-                    Ok(watch.aside(|| pool.offer(job, function, &batch.bytes, &batch.starts, false, waits)))
-                }
+                Ok(_) => Ok(watch.aside(|| hand_out(pool, job, function, &mut batch, false, waits))),
                 Err(error) => {
                     let handle = self.objects.put(error.value(py))?;
                     Ok(pool.offer_failed(job, function, Kind::ObjectError, &handle.to_le_bytes()))
                 }
             }
+        })
+    }
+
+    /// Bytes that lie in shared memory from now on, read-only; nothing when there is no room.
+    fn place<'py>(&self, py: Python<'py>, bytes: PyBuffer<u8>) -> PyResult<Option<Bound<'py, PyMemoryView>>> {
+        guard::shielded(|| {
+            let Some(arena) = self.ours()?.arena() else { return Ok(None) };
+            let lent = Lent::new(bytes)?;
+            let slot = codec::place(py, arena, lent.bytes());
+            slot.map(|slot| PoolBuffer::shared(py, slot.share(), lent.bytes().len())).transpose()
+        })
+    }
+
+    /// Whether these bytes lie where `place` put them.
+    fn is_placed(&self, bytes: PyBuffer<u8>) -> PyResult<bool> {
+        guard::shielded(|| {
+            let Some(arena) = self.pool.arena().filter(|arena| arena.is_ours()) else { return Ok(false) };
+            let lent = Lent::new(bytes)?;
+            Ok(arena.find_shared(lent.bytes().as_ptr(), lent.bytes().len()).is_some())
         })
     }
 
@@ -349,7 +384,7 @@ impl PoolCore {
                 if failure.is_some() {
                     break;
                 }
-                self.decode(py, &run, |value, is_failure| {
+                self.decode(py, run, |value, is_failure| {
                     if is_failure {
                         failure.get_or_insert(value); // it cannot be unpickled
                         return Ok(());
@@ -367,7 +402,7 @@ impl PoolCore {
             let list = PyList::empty(py);
             let mut failures = Vec::new();
             for run in self.ours()?.fetch(job) {
-                self.decode(py, &run, |value, is_failure| {
+                self.decode(py, run, |value, is_failure| {
                     if is_failure {
                         failures.push(list.len());
                     }
@@ -388,7 +423,7 @@ impl PoolCore {
             let mut found = Vec::new();
             for run in self.ours()?.fetch(job) {
                 let mut index = run.first;
-                self.decode(py, &run, |value, is_failure| {
+                self.decode(py, run, |value, is_failure| {
                     found.push((index, is_failure, value));
                     index += 1;
                     Ok(())
@@ -444,6 +479,7 @@ impl PoolCore {
             told.set_item("traffic", found.traffic)?;
             told.set_item("spent", found.spent)?;
             told.set_item("pumping", found.pumping)?;
+            told.set_item("memory", found.memory)?;
             told.set_item("workers", found.workers)?;
             told.set_item("encoding", self.encoding.load(Ordering::Relaxed))?;
             told.set_item("decoding", self.decoding.load(Ordering::Relaxed))?;
@@ -461,7 +497,7 @@ impl PoolCore {
         guard::shielded(|| {
             let Some(run) = self.ours()?.fetch_single(job, index) else { return Ok(None) };
             let mut found = None;
-            self.decode(py, &run, |value, is_failure| {
+            self.decode(py, run, |value, is_failure| {
                 found = Some((is_failure, value));
                 Ok(())
             })?;
@@ -624,7 +660,47 @@ pub(super) fn pool_resume(child: bool) -> PyResult<()> {
     })
 }
 
+/// With as much room for large buffers as is asked for, or else a quarter of what this process may use: that need not
+/// be had (address space may be limited as well), and a pool works with less.
+fn shared_memory(workers: usize, limit: Option<usize>) -> std::io::Result<Memory> {
+    if let Some(limit) = limit {
+        return Memory::shared(workers, limit);
+    }
+    let quarter = usize::try_from(linux::memory() / 4).unwrap_or(usize::MAX);
+    [quarter, quarter / 8]
+        .into_iter()
+        .find_map(|limit| Memory::shared(workers, limit).ok())
+        .map_or_else(|| Memory::shared(workers, 0), Ok)
+}
+
+/// Hands out what is in the batch, which is empty then; says the index of the first.
+fn hand_out(pool: &Pool, job: JobId, function: u32, batch: &mut Encoded, sealed: bool, waits: bool) -> u64 {
+    let parts = batch.parts();
+    let last = parts.len() - 1;
+    let mut first = None;
+    for (place, offer) in parts.into_iter().enumerate() {
+        let index = pool.offer(job, function, offer, sealed && place == last, waits);
+        first.get_or_insert(index);
+    }
+    batch.clear();
+    first.unwrap_or_default()
+}
+
+/// This process is about to fork: what it has in arenas, the child shall see as it is now.
+#[pyfunction]
+pub(super) fn pool_pin() -> PyResult<()> {
+    guard::shielded(|| {
+        pin_arenas();
+        Ok(())
+    })
+}
+
 impl PoolCore {
+    fn sender<'a, 'py>(&'a self, py: Python<'py>) -> PyResult<Sender<'a, 'py>> {
+        let dumps = self.host.bind(py).getattr("dumps")?;
+        Ok(Sender { dumps, arena: self.pool.arena(), mode: self.mode })
+    }
+
     fn ours(&self) -> PyResult<&Arc<Pool>> {
         if self.pool.is_ours() {
             return Ok(&self.pool);
@@ -668,7 +744,7 @@ impl PoolCore {
     fn decode<'py>(
         &self,
         py: Python<'py>,
-        run: &Run,
+        mut run: Run,
         mut each: impl FnMut(Bound<'py, PyAny>, bool) -> PyResult<()>,
     ) -> PyResult<()> {
         let _watch = Spent::on(&self.decoding);
@@ -681,7 +757,8 @@ impl PoolCore {
             if header.kind.is_failure() {
                 each(self.explain(py, header.kind, index, body)?, true)?;
             } else {
-                match codec::decode(py, header.kind, body, Some(&loads), Some(&self.objects)) {
+                let mut arrival = Arrival::Worker(&mut run.slots);
+                match codec::decode(py, header.kind, body, Some(&loads), Some(&self.objects), &mut arrival) {
                     Ok(value) => each(value, false)?,
                     Err(error) => {
                         let failure =
@@ -707,7 +784,9 @@ impl PoolCore {
             body.get(at..at + 4).map_or(0, |four| i32::from_le_bytes([four[0], four[1], four[2], four[3]]))
         };
         match kind {
-            Kind::ObjectError => codec::decode(py, Kind::Object, body, None, Some(&self.objects)),
+            Kind::ObjectError => {
+                codec::decode(py, Kind::Object, body, None, Some(&self.objects), &mut Arrival::Nothing)
+            }
             Kind::Died => host.call_method1("died", (index, number(0), number(4))),
             Kind::TimedOut => host.call_method1("timed_out", (index, number(0))),
             _ => host.call_method1("failed", (index, PyBytes::new(py, body))),

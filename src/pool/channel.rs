@@ -1,10 +1,12 @@
 //! The memory that a pool and its workers share: for each worker a page of words and two rings.
 //!
 //! ```text
-//!  ┌──────┬───────────────────────────┬───────────────────────────┬─ ─
-//!  │ bell │ words │ tasks → │ ← results │ words │ tasks → │ ← results │
-//!  └──────┴───────────────────────────┴───────────────────────────┴─ ─
+//!  ┌──────┬───────────────────────────┬───────────────────────────┬─ ─ ┬───────┐
+//!  │ bell │ words │ tasks → │ ← results │ words │ tasks → │ ← results │     │ arena │
+//!  └──────┴───────────────────────────┴───────────────────────────┴─ ─ ┴───────┘
 //! ```
+//!
+//! Behind them lies the arena, for processes (`arena.rs`).
 //!
 //! Each word has one writer, but for `claim`, in which the two sides meet: the worker claims an item, the pool adds
 //! items behind it or takes back those that were not claimed, each by compare-and-swap on both counts at once.
@@ -19,13 +21,16 @@
 //! - *Taking back.* Unclaimed items are the last in the ring, and a worker never reads past what it claimed. So the
 //!   pool sets its tail back and writes over them.
 
+use std::any::Any;
 use std::io;
+use std::mem;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use super::linux::{self, Mapping, Waited};
+use super::arena::{Arena, Layout, Party};
+use super::linux::{self, HUGE_PAGE, Mapping, Waited};
 use super::message::{Header, Kind};
 use super::ring::{Found, Reader, Ring, Stream, publish};
 use crate::time::Instant;
@@ -50,6 +55,8 @@ pub struct PoolWords {
     pub bell: AtomicU32,
     /// How many threads of the pool look by themselves before they sleep, so that nobody need wake them.
     pub awake: AtomicU32,
+    /// Bytes of the arena's granules, written before anybody else looks.
+    arena: AtomicU64,
 }
 
 /// What one worker and the pool share. Two cache lines each, so that neither side's writes slow the other's.
@@ -89,22 +96,60 @@ pub struct WorkerWords {
 pub struct Memory {
     mapping: Mapping,
     workers: usize,
+    arena: Layout,
 }
 
 impl Memory {
-    /// For workers that are processes.
-    pub fn shared(workers: usize) -> io::Result<Self> {
-        Ok(Self { mapping: Mapping::shared(Self::bytes(workers))?, workers })
+    /// For workers that are processes, with at most so many bytes for large buffers.
+    pub fn shared(workers: usize, arena: usize) -> io::Result<Self> {
+        let arena = Layout::of(arena, workers);
+        let mapping = Mapping::shared(Self::bytes(workers, arena), Self::granules(workers))?;
+        let memory = Self { mapping, workers, arena };
+        memory.pool().arena.store(arena.bytes() as u64, Ordering::Release);
+        Ok(memory)
     }
 
     /// For workers that are threads.
     pub fn private(workers: usize) -> io::Result<Self> {
-        Ok(Self { mapping: Mapping::private(Self::bytes(workers))?, workers })
+        let arena = Layout::of(0, workers);
+        Ok(Self { mapping: Mapping::private(Self::bytes(workers, arena))?, workers, arena })
     }
 
     /// As a worker process sees it.
     pub fn open(file: RawFd, workers: usize) -> io::Result<Self> {
-        Ok(Self { mapping: Mapping::open(file, Self::bytes(workers))?, workers })
+        let bytes = linux::read_word(file, mem::offset_of!(PoolWords, arena))?;
+        let arena = Layout::of(bytes as usize, workers);
+        let mapping = Mapping::open(file, Self::bytes(workers, arena), Self::granules(workers))?;
+        Ok(Self { mapping, workers, arena })
+    }
+
+    /// The arena, as this party sees it; nothing when there is no room for any buffer.
+    pub fn arena(self: &Arc<Self>, party: Party) -> Option<Arc<Arena>> {
+        if self.arena.granules == 0 {
+            return None;
+        }
+        let granules = Self::granules(self.workers);
+        let release = |memory: NonNull<u8>, length: usize| linux::release(memory, length);
+        // SAFETY: both lie inside the mapping, which the arena keeps, and nobody else touches them.
+        let arena = unsafe {
+            let base = self.mapping.base().add(granules);
+            let index = base.add(self.arena.bytes());
+            let memory: Arc<dyn Any + Send + Sync> = Arc::clone(self) as _;
+            Arena::new(index, base, self.arena, party, Some(release), memory)
+        };
+        let arena = Arc::new(arena);
+        let mut all = arenas();
+        all.retain(|(_, arena)| arena.strong_count() > 0);
+        all.push((Arc::downgrade(self), Arc::downgrade(&arena)));
+        Some(arena)
+    }
+
+    fn keep_for_children(&self, memory: NonNull<u8>, length: usize) {
+        let offset = memory.as_ptr().addr() - self.mapping.base().as_ptr().addr();
+        if let Some(file) = self.mapping.file() {
+            // If it fails, the child does without: it cannot be told, and need not look.
+            let _ = linux::keep_for_children(memory, length, file, offset);
+        }
     }
 
     /// The descriptor that a worker opens.
@@ -151,8 +196,34 @@ impl Memory {
         unsafe { self.mapping.base().add(PAGE + worker * STRIDE + offset) }
     }
 
-    const fn bytes(workers: usize) -> usize {
-        PAGE + workers * STRIDE
+    /// Where the arena's granules begin: where a huge page does.
+    const fn granules(workers: usize) -> usize {
+        (PAGE + workers * STRIDE).next_multiple_of(HUGE_PAGE)
+    }
+
+    const fn bytes(workers: usize, arena: Layout) -> usize {
+        if arena.granules == 0 {
+            return PAGE + workers * STRIDE;
+        }
+        Self::granules(workers) + arena.bytes() + arena.index_bytes()
+    }
+}
+
+/// The arenas of this process. Only threads that are inside Python touch it, so no child finds it taken.
+static ARENAS: Mutex<Vec<(Weak<Memory>, Weak<Arena>)>> = Mutex::new(Vec::new());
+
+fn arenas() -> MutexGuard<'static, Vec<(Weak<Memory>, Weak<Arena>)>> {
+    ARENAS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// This process is about to fork: what its objects look at in arenas, the child shall see as it is now.
+pub fn pin_arenas() {
+    for (memory, arena) in &*arenas() {
+        if let (Some(memory), Some(arena)) = (memory.upgrade(), arena.upgrade())
+            && arena.is_ours()
+        {
+            arena.pin(|bytes, length| memory.keep_for_children(bytes, length));
+        }
     }
 }
 
@@ -357,11 +428,13 @@ impl Lane {
         self.reader.next(&self.results, tail)
     }
 
-    /// Copies up to `most` whole results that lie in one piece behind `into`; says how many. Stops at anything else.
-    pub fn read_run(&mut self, most: u64, into: &mut Vec<u8>) -> u64 {
+    /// Copies up to `most` whole results that lie in one piece behind `into`; says how many, and whether some of them
+    /// are parcels. Stops at anything else.
+    pub fn read_run(&mut self, most: u64, into: &mut Vec<u8>) -> (u64, bool) {
         if self.reader.is_inside_message() {
-            return 0;
+            return (0, false);
         }
+        let mut has_parcels = false;
         let tail = self.memory.words(self.worker).result_tail.load(Ordering::Acquire);
         let from = self.reader.head;
         let (mut at, mut count) = (from, 0);
@@ -373,13 +446,14 @@ impl Lane {
                 {
                     at += header.span() as u64;
                     count += 1;
+                    has_parcels |= header.kind == Kind::Parcel;
                 }
                 _ => break,
             }
         }
         into.extend_from_slice(self.results.bytes(from, at));
         self.reader.head = at;
-        count
+        (count, has_parcels)
     }
 
     /// What was read may be overwritten.

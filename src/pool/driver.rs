@@ -9,18 +9,20 @@
 //! A worker that wants attention rings the bell: nobody is woken if a thread is `awake`, for it looks again before it
 //! sleeps; else the helper, if one sleeps; else the dispatcher.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use super::arena::{Arena, Keep, Party, Slot};
 use super::channel::{DISPATCHER, HELPER, Lane, Memory};
 use super::functions::Functions;
 use super::linux::{self, Bell, Waited};
-use super::message::{Kind, append};
+use super::message::{Kind, append, split};
 use super::outgoing::{Hands, Outgoing};
+use super::parcel::{self, Mode};
 use super::ring::Found;
 use super::scheduler::{JobId, Scheduler, Settings, Stage, Verdict};
 use super::store::{Items, Order, Results, Run, died, timed_out};
@@ -75,6 +77,17 @@ pub enum Waiting {
     Failed(Failure),
 }
 
+/// Items that are offered together.
+#[derive(Debug)]
+pub struct Offer<'a> {
+    /// Messages, one behind another.
+    pub bytes: &'a [u8],
+    /// Where each begins.
+    pub starts: Vec<u32>,
+    /// What items have in the arena, by their place among these.
+    pub kept: Vec<(u32, Vec<Keep>)>,
+}
+
 /// A worker's process.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -87,6 +100,7 @@ pub(super) struct Process {
 /// A pool. Shared by its handle, its two threads, and worker threads.
 pub struct Pool {
     pub(super) memory: Arc<Memory>,
+    arena: Option<Arc<Arena>>,
     core: Mutex<Core>,
     /// Something that somebody waits for may have happened.
     changed: Condvar,
@@ -106,6 +120,7 @@ pub struct Pool {
 pub(super) struct Core {
     pub(super) scheduler: Scheduler,
     pub(super) lanes: Vec<Lane>,
+    arena: Option<Arc<Arena>>,
     outgoing: Vec<Outgoing>,
     pub(super) functions: Functions,
     items: BTreeMap<JobId, Items>,
@@ -179,6 +194,8 @@ pub struct Statistics {
     pub spent: [u64; 3],
     /// Nanoseconds in which the pool moved tasks and results.
     pub pumping: u64,
+    /// Bytes of shared memory that large buffers may take together, and that they take now.
+    pub memory: [usize; 2],
     /// For each worker that is there: its process, and nanoseconds like `spent`.
     pub workers: Vec<(i32, [u64; 3])>,
 }
@@ -187,9 +204,11 @@ impl Pool {
     /// A pool without workers yet.
     pub fn new(memory: Memory, settings: Settings, host: Box<dyn Host>) -> std::io::Result<Arc<Self>> {
         let memory = Arc::new(memory);
+        let arena = memory.arena(Party::Pool);
         let mut core = Core {
             scheduler: Scheduler::new(settings),
             lanes: (0..settings.workers).map(|worker| Lane::new(&memory, worker)).collect(),
+            arena: arena.clone(),
             outgoing: (0..settings.workers).map(|_| Outgoing::default()).collect(),
             functions: Functions::default(),
             items: BTreeMap::new(),
@@ -210,6 +229,7 @@ impl Pool {
         }
         Ok(Arc::new(Self {
             memory,
+            arena,
             core: Mutex::new(core),
             changed: Condvar::new(),
             bell: Bell::new()?,
@@ -236,6 +256,11 @@ impl Pool {
         &self.memory
     }
 
+    /// Where large buffers lie, when workers are processes.
+    pub fn arena(&self) -> Option<&Arc<Arena>> {
+        self.arena.as_ref()
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
         // A panic under the lock is a bug of ours; what it left is still better than a pool that hangs.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
@@ -246,9 +271,9 @@ impl Pool {
         self.lock().lanes[0].body_max()
     }
 
-    /// Takes in a definition of a function, with one user.
-    pub fn define(&self, definition: &[u8]) -> Option<u32> {
-        self.lock().functions.define(definition)
+    /// Takes in a definition of a function with what it names in the arena, with one user.
+    pub fn define(&self, definition: &[u8], kept: Vec<Keep>) -> Option<u32> {
+        self.lock().functions.define(definition, kept)
     }
 
     /// Definitions that nobody uses any more, when workers are threads.
@@ -295,20 +320,16 @@ impl Pool {
 
     /// Adds items to a job and hands out what it can; says the index of the first. `sealed`: no more will come.
     /// `waits`: the caller will wait for them, so nobody else need look.
-    pub fn offer(
-        &self,
-        job: JobId,
-        function: u32,
-        bytes: &[u8],
-        starts: &[u32],
-        sealed: bool,
-        waits: bool,
-    ) -> u64 {
+    pub fn offer(&self, job: JobId, function: u32, offer: Offer<'_>, sealed: bool, waits: bool) -> u64 {
+        let Offer { bytes, starts, kept } = offer;
         let mut core = self.lock();
         let Some(items) = core.items.get_mut(&job) else { return 0 };
         let first = items.count();
         if !starts.is_empty() {
-            items.push(function, bytes, starts);
+            items.push(function, bytes, &starts);
+            for (place, kept) in kept {
+                items.keep(first + u64::from(place), kept);
+            }
             core.scheduler.offer(job, starts.len() as u64);
         }
         if sealed {
@@ -328,7 +349,7 @@ impl Pool {
         core.scheduler.offer_finished(job);
         let mut bytes = Vec::new();
         append(&mut bytes, kind, 0, body);
-        core.deliver(job, Run { first: index, count: 1, bytes });
+        core.deliver(job, Run::new(index, 1, bytes));
         self.tell(&core);
         index
     }
@@ -602,6 +623,7 @@ impl Pool {
             traffic: past.traffic,
             spent: past.spent,
             pumping: past.pumping,
+            memory: self.arena.as_ref().map_or([0; 2], |arena| [arena.capacity(), arena.used()]),
             workers: Vec::new(),
         };
         for (worker, lane) in core.lanes.iter().enumerate() {
@@ -805,6 +827,9 @@ impl Pool {
         let (traffic, spent) = (core.lanes[worker].traffic(), core.lanes[worker].spent());
         add(&mut core.past.traffic, traffic);
         add(&mut core.past.spent, spent);
+        if let Some(arena) = &core.arena {
+            arena.sweep(worker);
+        }
         core.lanes[worker] = Lane::new(&self.memory, worker);
         core.outgoing[worker] = Outgoing::default();
     }
@@ -1004,7 +1029,8 @@ impl Core {
     fn read(&mut self, worker: usize) -> bool {
         let piece = self.scheduler.front(worker);
         let mut bytes = Vec::new();
-        let mut count = piece.map_or(0, |piece| self.lanes[worker].read_run(piece.count, &mut bytes));
+        let (mut count, mut has_parcels) =
+            piece.map_or((0, false), |piece| self.lanes[worker].read_run(piece.count, &mut bytes));
         if count == 0 {
             match self.lanes[worker].read_one() {
                 Found::Message(header, body) if header.kind == Kind::Broken => {
@@ -1014,7 +1040,7 @@ impl Core {
                 }
                 Found::Message(header, body) => {
                     append(&mut bytes, header.kind, 0, body);
-                    count = 1;
+                    (count, has_parcels) = (1, header.kind == Kind::Parcel);
                 }
                 Found::Nothing => {
                     self.lanes[worker].release(); // fragments were read: there is room for more of them
@@ -1028,9 +1054,32 @@ impl Core {
             }
         }
         let Some(piece) = piece else { return false };
+        let slots = if has_parcels { self.adopt(worker, &bytes) } else { Some(VecDeque::new()) };
+        let Some(slots) = slots else {
+            self.kill(worker); // what it sent is not its own
+            return false;
+        };
         self.scheduler.finished(worker, count);
-        self.deliver(piece.job, Run { first: piece.first, count, bytes });
+        self.deliver(piece.job, Run { slots, ..Run::new(piece.first, count, bytes) });
         true
+    }
+
+    /// Takes over what these results of a worker have in the arena.
+    fn adopt(&self, worker: usize, mut bytes: &[u8]) -> Option<VecDeque<Slot>> {
+        let mut slots = VecDeque::new();
+        while !bytes.is_empty() {
+            let (header, body, rest) = split(bytes)?;
+            if header.kind == Kind::Parcel {
+                for (mode, place) in parcel::places(body)? {
+                    if mode == Mode::Owned {
+                        let arena = self.arena.as_ref()?;
+                        slots.push_back(arena.adopt(&place, Party::Worker(worker))?);
+                    }
+                }
+            }
+            bytes = rest;
+        }
+        Some(slots)
     }
 
     fn cancel(&mut self, job: JobId) {

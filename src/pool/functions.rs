@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::arena::Keep;
 use super::message::FUNCTIONS;
 
 /// A place in the table. Places are used again; a version tells the old tenant from the new.
@@ -10,6 +11,8 @@ struct Entry {
     version: u32,
     users: u64,
     definition: Option<Arc<[u8]>>,
+    /// What it names in the arena.
+    kept: Vec<Keep>,
 }
 
 /// The pool's side.
@@ -22,8 +25,8 @@ pub struct Functions {
 }
 
 impl Functions {
-    /// Takes in a definition, with one user; nothing when too many live.
-    pub fn define(&mut self, definition: &[u8]) -> Option<u32> {
+    /// Takes in a definition with what it names in the arena, with one user; nothing when too many live.
+    pub fn define(&mut self, definition: &[u8], kept: Vec<Keep>) -> Option<u32> {
         let place = match self.free.pop() {
             Some(place) => place,
             None if (self.entries.len() as u32) < FUNCTIONS => {
@@ -36,6 +39,7 @@ impl Functions {
         entry.version += 1;
         entry.users = 1;
         entry.definition = Some(definition.into());
+        entry.kept = kept;
         Some(place)
     }
 
@@ -60,6 +64,7 @@ impl Functions {
         entry.users -= 1;
         if entry.users == 0 {
             let definition = entry.definition.take();
+            entry.kept.clear();
             self.free.push(place);
             if let Some(freed) = &mut self.freed {
                 freed.extend(definition);
@@ -117,12 +122,12 @@ mod tests {
     #[test]
     fn a_function_is_told_once_until_its_place_changes_hands() {
         let (mut functions, mut known) = (Functions::default(), Known::default());
-        let place = functions.define(b"f").expect("room");
+        let place = functions.define(b"f", Vec::new()).expect("room");
         assert_eq!(known.missing(&functions, place).map(|bytes| bytes.to_vec()), Some(b"f".to_vec()));
         known.tell(&functions, place, 0, 0);
         assert!(known.missing(&functions, place).is_none());
         functions.release(place);
-        assert_eq!(functions.define(b"g"), Some(place));
+        assert_eq!(functions.define(b"g", Vec::new()), Some(place));
         assert_eq!(known.missing(&functions, place).map(|bytes| bytes.to_vec()), Some(b"g".to_vec()));
     }
 
@@ -130,7 +135,7 @@ mod tests {
     fn a_definition_without_users_is_handed_back_once() {
         let mut functions = Functions::default();
         functions.remember_freed();
-        let place = functions.define(b"f").expect("room");
+        let place = functions.define(b"f", Vec::new()).expect("room");
         functions.share(place);
         functions.release(place);
         assert!(functions.freed().is_empty());
@@ -142,7 +147,10 @@ mod tests {
     #[test]
     fn what_is_taken_back_was_never_told() {
         let (mut functions, mut known) = (Functions::default(), Known::default());
-        let (f, g) = (functions.define(b"f").expect("room"), functions.define(b"g").expect("room"));
+        let (f, g) = (
+            functions.define(b"f", Vec::new()).expect("room"),
+            functions.define(b"g", Vec::new()).expect("room"),
+        );
         known.tell(&functions, f, 100, 0);
         known.tell(&functions, g, 200, 0);
         known.untell(150);

@@ -2,11 +2,16 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use crate::time::Instant;
+
+const PAGE: usize = 4096;
+/// Bytes of a huge page.
+pub const HUGE_PAGE: usize = 1 << 21;
 
 /// Memory that processes, or threads, share.
 #[derive(Debug)]
@@ -26,7 +31,8 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// New memory, zeroed, without a name: gone with its last process. A forked child does not have it mapped, so
     /// that a child of the user's program can neither keep it alive nor disturb it; workers open it by its descriptor.
-    pub fn shared(length: usize) -> io::Result<Self> {
+    /// From `buffers` on it holds large ones, and pages are taken when they are first touched.
+    pub fn shared(length: usize, buffers: usize) -> io::Result<Self> {
         // SAFETY: the name is a C string; the descriptor is checked.
         let file = unsafe { libc::memfd_create(c"coterie-pool".as_ptr(), libc::MFD_CLOEXEC) };
         // SAFETY: the descriptor is new and ours.
@@ -37,6 +43,7 @@ impl Mapping {
         let mut mapping = Self::map(length, libc::MAP_SHARED, file.as_raw_fd())?;
         mapping.file = Some(file);
         mapping.leave_out_of_children()?;
+        mapping.expect_buffers(buffers);
         Ok(mapping)
     }
 
@@ -48,7 +55,7 @@ impl Mapping {
     }
 
     /// The memory behind a descriptor that came from [`Mapping::shared`] in another process.
-    pub fn open(file: RawFd, length: usize) -> io::Result<Self> {
+    pub fn open(file: RawFd, length: usize, buffers: usize) -> io::Result<Self> {
         // SAFETY: `stat` is plain data.
         let mut status = unsafe { std::mem::zeroed::<libc::stat>() };
         // SAFETY: `status` outlives the call.
@@ -56,18 +63,56 @@ impl Mapping {
         if usize::try_from(status.st_size).ok() != Some(length) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "this is not the pool's memory"));
         }
-        Self::map(length, libc::MAP_SHARED, file)
+        // SAFETY: a plain system call; the descriptor is new and ours.
+        let own = unsafe { OwnedFd::from_raw_fd(checked(libc::fcntl(file, libc::F_DUPFD_CLOEXEC, 0))?) };
+        let mut mapping = Self::map(length, libc::MAP_SHARED, own.as_raw_fd())?;
+        mapping.file = Some(own);
+        mapping.leave_out_of_children()?;
+        mapping.expect_buffers(buffers);
+        Ok(mapping)
     }
 
     fn map(length: usize, flags: libc::c_int, file: RawFd) -> io::Result<Self> {
         let access = libc::PROT_READ | libc::PROT_WRITE;
+        // Where a huge page may begin: some address space is reserved first, and what is left over is given back.
+        let reserved = length.next_multiple_of(PAGE) + HUGE_PAGE;
+        let nothing = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: the kernel chooses the address; the result is checked.
-        let base = unsafe { libc::mmap(ptr::null_mut(), length, access, flags, file, 0) };
-        if base == libc::MAP_FAILED {
+        let start = unsafe { libc::mmap(ptr::null_mut(), reserved, libc::PROT_NONE, nothing, -1, 0) };
+        if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
+        let skipped = start.addr().next_multiple_of(HUGE_PAGE) - start.addr();
+        // SAFETY: inside the reservation, which is ours.
+        let base = unsafe {
+            let base = start.byte_add(skipped);
+            let mapped = libc::mmap(base, length, access, flags | libc::MAP_FIXED, file, 0);
+            if mapped == libc::MAP_FAILED {
+                let error = io::Error::last_os_error();
+                libc::munmap(start, reserved);
+                return Err(error);
+            }
+            libc::munmap(start, skipped);
+            let end = skipped + length.next_multiple_of(PAGE);
+            libc::munmap(start.byte_add(end), reserved - end);
+            base
+        };
         let base = NonNull::new(base.cast()).ok_or_else(|| io::Error::other("memory at address zero"))?;
         Ok(Self { base, length, file: None, owner: process_id() })
+    }
+
+    /// What lies from `offset` on is large: huge pages where the system has them for shared memory, and no part of a
+    /// core dump.
+    fn expect_buffers(&self, offset: usize) {
+        if offset >= self.length {
+            return;
+        }
+        // SAFETY: the range is inside the mapping. It is advice: a system that has no ear for it works as well.
+        unsafe {
+            let (from, length) = (self.base.as_ptr().add(offset).cast(), self.length - offset);
+            libc::madvise(from, length, libc::MADV_HUGEPAGE);
+            libc::madvise(from, length, libc::MADV_DONTDUMP);
+        }
     }
 
     fn leave_out_of_children(&self) -> io::Result<()> {
@@ -101,6 +146,62 @@ impl Drop for Mapping {
         // SAFETY: the range is the mapping, and nobody who borrows it outlives it.
         unsafe { libc::munmap(self.base.as_ptr().cast(), self.length) };
     }
+}
+
+/// The word at `offset` of the memory behind a descriptor.
+pub fn read_word(file: RawFd, offset: usize) -> io::Result<u64> {
+    let mut word = [0; 8];
+    // SAFETY: the buffer outlives the call.
+    let count = unsafe { libc::pread(file, word.as_mut_ptr().cast(), word.len(), offset as libc::off_t) };
+    if count == 8 { Ok(u64::from_ne_bytes(word)) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Gives whole pages of shared memory back to the system. They are zero when somebody touches them again.
+pub fn release(memory: NonNull<u8>, length: usize) {
+    // SAFETY: the caller owns the range. If it fails the memory goes with its last process.
+    unsafe { libc::madvise(memory.as_ptr().cast(), length, libc::MADV_REMOVE) };
+}
+
+/// This process is about to fork: the child shall see these pages of shared memory as they are now, and what either
+/// writes from now on is its own. They must not be used again for anything else.
+pub fn keep_for_children(memory: NonNull<u8>, length: usize, file: RawFd, offset: usize) -> io::Result<()> {
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_FIXED;
+    // SAFETY: the range is ours and mapped from the same place of the same file, so that nobody sees a difference.
+    let mapped =
+        unsafe { libc::mmap(memory.as_ptr().cast(), length, access, flags, file, offset as libc::off_t) };
+    if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// How many bytes of memory this process may use: the machine's, or its control group's.
+pub fn memory() -> u64 {
+    // SAFETY: plain system calls.
+    let (pages, size) = unsafe { (libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)) };
+    let machine = u64::try_from(pages).unwrap_or(0) * u64::try_from(size).unwrap_or(0);
+    control_groups().into_iter().fold(machine, u64::min)
+}
+
+/// The limits of this process's control groups, from its own up to the root, as far as they can be read.
+fn control_groups() -> Vec<u64> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mut limits = Vec::new();
+    for line in own.lines() {
+        // Hierarchy, controllers, path: version 2 has no controllers.
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let (root, file) = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max"),
+            _ if controllers.split(',').any(|controller| controller == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
+            }
+            _ => continue,
+        };
+        for folder in Path::new(path.trim_start_matches('/')).ancestors() {
+            let limit = std::fs::read_to_string(Path::new(root).join(folder).join(file));
+            limits.extend(limit.ok().and_then(|limit| limit.trim().parse::<u64>().ok()));
+        }
+    }
+    limits
 }
 
 /// How a wait ended.

@@ -9,8 +9,7 @@
 //!
 //! `function` says what a task calls (an index into the table that both sides keep); in a result it is zero. `more`
 //! marks a fragment: the body goes on in the next message of the ring, because a message is never larger than a
-//! quarter of its ring. Kinds from [`Kind::Function`] on are not items: they are neither claimed nor counted. There is room
-//! for kinds that carry a large buffer elsewhere.
+//! quarter of its ring. Kinds from [`Kind::Function`] on are not items: they are neither claimed nor counted.
 
 /// Bytes of a header.
 pub const HEADER: usize = 8;
@@ -45,6 +44,8 @@ pub enum Kind {
     Died = 10,
     /// The item ran longer than it may: process id.
     TimedOut = 11,
+    /// Any of the first six kinds, with large parts elsewhere (`parcel.rs`).
+    Parcel = 12,
     /// Not an item: defines the function that the header names.
     Function = 16,
     /// Not an item: the worker cannot work, and its body says why (a pickled exception).
@@ -52,7 +53,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const fn from_bits(bits: u64) -> Option<Self> {
+    pub(super) const fn from_bits(bits: u64) -> Option<Self> {
         Some(match bits {
             0 => Self::Pad,
             1 => Self::None,
@@ -66,6 +67,7 @@ impl Kind {
             9 => Self::ObjectError,
             10 => Self::Died,
             11 => Self::TimedOut,
+            12 => Self::Parcel,
             16 => Self::Function,
             17 => Self::Broken,
             _ => return None,

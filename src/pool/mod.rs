@@ -10,13 +10,16 @@
 //!
 //! - [`scheduler`]: who does what and when; handed the time, does nothing itself.
 //! - [`message`], [`ring`], `channel`: bytes in shared memory, and who may touch which.
+//! - [`arena`], [`parcel`]: large buffers, which are written once and read where they lie; messages that name them.
 //! - [`store`], [`functions`]: what is kept of a job; what tasks call.
 //! - `outgoing`, `driver`, `supervisor`: the scheduler on real rings, threads and processes.
 //! - `gate`: the pool's threads are held while the user's thread forks.
 //! - `linux`: what is asked of the operating system. All conditional code is there.
 
+pub mod arena;
 pub mod functions;
 pub mod message;
+pub mod parcel;
 pub mod ring;
 pub mod scheduler;
 pub mod store;

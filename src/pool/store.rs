@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::arena::{Keep, Slot};
 use super::message::{Kind, append, split};
+use super::parcel::{self, Mode};
 
 /// A batch is closed at this size.
 const BATCH_BYTES: usize = 1 << 16;
@@ -39,6 +41,8 @@ impl Batch {
 pub struct Items {
     batches: VecDeque<Batch>,
     count: u64,
+    /// What items have in the arena.
+    kept: BTreeMap<u64, Vec<Keep>>,
 }
 
 impl Items {
@@ -70,6 +74,13 @@ impl Items {
         });
     }
 
+    /// The last item, which was pushed just now, has this in the arena until it is finished.
+    pub fn keep(&mut self, index: u64, kept: Vec<Keep>) {
+        if !kept.is_empty() {
+            self.kept.insert(index, kept);
+        }
+    }
+
     /// Functions of the items that are not finished, and how many items each has.
     pub fn functions(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
         self.batches.iter().map(|batch| (batch.function, batch.left))
@@ -84,6 +95,12 @@ impl Items {
 
     /// Items are finished: what nobody needs any more goes.
     pub fn finished(&mut self, mut first: u64, mut count: u64) {
+        for index in first..first + count {
+            if self.kept.is_empty() {
+                break;
+            }
+            self.kept.remove(&index);
+        }
         let mut place = self.batches.partition_point(|batch| batch.end() <= first);
         while count > 0 {
             let Some(batch) = self.batches.get_mut(place) else { return };
@@ -111,6 +128,15 @@ pub struct Run {
     pub count: u64,
     /// Messages, one behind another.
     pub bytes: Vec<u8>,
+    /// What they have in the arena, in their order.
+    pub slots: VecDeque<Slot>,
+}
+
+impl Run {
+    /// Without anything in the arena.
+    pub fn new(first: u64, count: u64, bytes: Vec<u8>) -> Self {
+        Self { first, count, bytes, slots: VecDeque::new() }
+    }
 }
 
 /// In what order results are fetched.
@@ -147,7 +173,7 @@ impl Results {
     }
 
     /// Takes in results that arrived together.
-    pub fn put(&mut self, run: Run) {
+    pub fn put(&mut self, mut run: Run) {
         match self.order {
             Order::Gathered | Order::Arrival | Order::Calls => self.arrived.push_back(run),
             Order::Sorted => {
@@ -157,10 +183,11 @@ impl Results {
                 let mut bytes = &run.bytes[..];
                 for index in run.first..run.first + run.count {
                     let Some((header, body, rest)) = split(bytes) else { return };
+                    let slots = run.slots.drain(..slots(header.kind, body).min(run.slots.len())).collect();
                     if !self.forgotten.remove(&index) {
                         let mut own = Vec::new();
                         append(&mut own, header.kind, 0, body);
-                        self.sorted.insert(index, Run { first: index, count: 1, bytes: own });
+                        self.sorted.insert(index, Run { slots, ..Run::new(index, 1, own) });
                     }
                     bytes = rest;
                 }
@@ -236,7 +263,16 @@ pub fn timed_out(index: u64, process: i32) -> Run {
 pub fn single(index: u64, kind: Kind, body: &[u8]) -> Run {
     let mut bytes = Vec::new();
     append(&mut bytes, kind, 0, body);
-    Run { first: index, count: 1, bytes }
+    Run::new(index, 1, bytes)
+}
+
+/// How many extents a result has in the arena.
+fn slots(kind: Kind, body: &[u8]) -> usize {
+    if kind != Kind::Parcel {
+        return 0;
+    }
+    let places = parcel::places(body).unwrap_or_default();
+    places.iter().filter(|(mode, _)| *mode == Mode::Owned).count()
 }
 
 #[cfg(test)]

@@ -151,6 +151,9 @@ impl Pool {
         if is_over {
             core.state = State::Stopped;
             drop(core);
+            if let Some(arena) = self.arena() {
+                arena.retire();
+            }
             self.tell_everybody();
         }
         is_over

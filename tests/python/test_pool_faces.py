@@ -187,6 +187,7 @@ def _nothing() -> dict[str, Any]:
         "started": 0,
         "deaths": 0,
         "traffic": [0, 0],
+        "memory": [0, 0],
         "spent": [0, 0, 0],
         "pumping": 0,
         "workers": [],

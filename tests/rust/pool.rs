@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use coterie::pool::channel::{Desk, Memory, Next};
-use coterie::pool::driver::{Host, Pool, Waiting};
+use coterie::pool::driver::{Host, Offer, Pool, Waiting};
 use coterie::pool::linux;
 use coterie::pool::message::{Kind, append, split};
 use coterie::pool::ring::Found;
@@ -135,7 +135,7 @@ fn soak(order: Order, seed: u64, items: usize, deaths: u64, settings: Settings) 
 }
 
 fn answers(pool: &Pool, order: Order, items: usize) -> Result<Vec<Run>, String> {
-    let function = pool.define(b"nothing that anybody reads").expect("a place");
+    let function = pool.define(b"nothing that anybody reads", Vec::new()).expect("a place");
     let job = pool.open(order, Some(function), 1, false).expect("it runs");
     pool.release(function);
     let numbers: Vec<i64> = (0..items as i64).collect();
@@ -145,7 +145,8 @@ fn answers(pool: &Pool, order: Order, items: usize) -> Result<Vec<Run>, String> 
             starts.push(bytes.len() as u32);
             append(&mut bytes, Kind::Int, function, &number.to_le_bytes());
         }
-        pool.offer(job, function, &bytes, &starts, false, true);
+        let offer = Offer { bytes: &bytes, starts, kept: Vec::new() };
+        pool.offer(job, function, offer, false, true);
     }
     pool.seal(job);
     let mut runs = Vec::new();

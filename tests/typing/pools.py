@@ -35,6 +35,9 @@ with coterie.Pool(2, retries=1, task_timeout=3.0) as pool:
         assert_type(outcome.value, int | None)
         assert_type(outcome.get(), int)
     assert_type(pool.stats().busy, float)
+    assert_type(pool.stats().memory_used, int)
+    assert_type(pool.share(b"once for all"), memoryview)
+    assert_type(pool.share([bytearray(3)]), list[bytearray])
 
 with coterie.Executor(2) as executor:
     future = executor.submit(add, 1, y=2)

@@ -46,6 +46,8 @@ GATHERED, SORTED, ARRIVAL, SINGLE, CALLS = range(5)
 _NOTHING: Mapping[str, Any] = {}
 # Functions that were used lately keep their place, so that a stream of single calls need not send them again.
 _FUNCTIONS_MAX = 256
+# More than any machine has, of bytes and of threads.
+_SANE = 1 << 47
 # How long a task may take to end after it was interrupted.
 _GRACE = 1.0
 
@@ -92,7 +94,10 @@ class Pool:
         How many threads NumPy's BLAS and other numeric libraries use in each worker: by default this process's
         processors divided by the workers, unless a variable like ``OMP_NUM_THREADS`` is set. Libraries that a forked
         worker has already loaded are limited through `threadpoolctl` if it is installed. 0 leaves them alone.
-    memory_limit, engine
+    memory_limit : int, optional
+        How many bytes of shared memory large arguments and results may take together; by default a quarter of the
+        machine's memory, or of the control group's. When it is used up they are copied instead. 0: always.
+    engine
         Not available yet: anything but None is a `ConfigError`.
     progress : bool or callable, optional
         Whether maps draw a bar while somebody waits for them (tqdm's, if it is installed; else a line on the standard
@@ -166,8 +171,8 @@ class Pool:
             retries,
             task_timeout,
             seed,
-            blas_threads,
-            {"memory_limit": memory_limit, "engine": engine},
+            {"blas_threads": blas_threads, "memory_limit": memory_limit},
+            {"engine": engine},
         )
         self._seeds: Seeds | None = None
         if seed is not None:
@@ -192,6 +197,7 @@ class Pool:
             task_timeout=task_timeout,
             tasks_max=maxtasksperchild,
             threads=threads,
+            memory_limit=memory_limit,
         )
         initargs = tuple(initargs)
         if threads:
@@ -390,6 +396,63 @@ class Pool:
 
         return statistics.read(self._core.statistics(), self._name or type(self).__name__)
 
+    @overload
+    def share(self, thing: bytes | bytearray | memoryview) -> memoryview: ...
+    @overload
+    def share(self, thing: T) -> T: ...
+    def share(self, thing: Any) -> Any:
+        """Place an array or bytes in shared memory once, for as many tasks as there are.
+
+        Parameters
+        ----------
+        thing : array, bytes, or an object that holds some
+            Anything whose buffers `pickle` can leave out: NumPy arrays, and what is made of them.
+
+        Returns
+        -------
+        object
+            The same, read-only; a memoryview for bytes. Wherever it stands in what a task of this pool is given, in an
+            argument or among what a function refers to, the worker sees this very memory and nothing is copied. When
+            the last object that looks at it is gone, here and in the workers, the memory is free again.
+
+        Raises
+        ------
+        TypeError
+            There is no buffer in it.
+        MemoryError
+            There is no room for it: see `memory_limit`.
+
+        Notes
+        -----
+        Elsewhere (another pool, a file) it is pickled like any array, by value. A worker that returns a part of it
+        returns a copy.
+
+        Examples
+        --------
+        >>> from coterie import Pool
+        >>> with Pool(2) as pool:
+        ...     text = pool.share(b"to be or not to be")
+        ...     pool.starmap(lambda text, at: bytes(text[at : at + 2]), [(text, 0), (text, 3)])
+        [b'to', b'be']
+        """
+        self._check_running()
+        if isinstance(thing, (bytes, bytearray, memoryview)):
+            return self._placed(memoryview(thing).cast("B"))
+        body, views = self._dumps.parted(thing)
+        if not views:
+            raise TypeError(f"there is no buffer in this {type(thing).__name__} that workers could look at")
+        return loads(body, buffers=[self._placed(view) for view in views])
+
+    def _placed(self, view: memoryview) -> memoryview:
+        if self._threads:
+            return memoryview(bytes(view))
+        placed = self._core.place(view)
+        if placed is None:
+            raise MemoryError(
+                f"the pool has no room for {view.nbytes} bytes: drop something, or give it a larger memory_limit"
+            )
+        return placed
+
     # The end
 
     def close(self) -> None:
@@ -433,7 +496,7 @@ class Pool:
         if self._threads:
             return core.define(style, InContext(func))
         if not is_importable(func, self._starter.main):
-            return core.define(style, bytes(self._dumps(func)))
+            return core.define(style, *self._dumps.function(func))
         return self._lasting(func, style, lambda func: bytes(ForkingPickler.dumps(func)))
 
     def _lasting(
@@ -650,11 +713,15 @@ class _Host:
 
     def __init__(self, pool: weakref.ref[Pool]) -> None:
         self._pool = pool
-        self.dumps: Any = Dumper(Main())
+        self.dumps = Dumper(Main())
 
     def begin(self, starter: Starter) -> None:
         self.start, self.reap = starter.start, starter.reap
-        self.dumps = Dumper(starter.main)
+        self.dumps = Dumper(starter.main, self._is_placed)
+
+    def _is_placed(self, view: memoryview) -> bool:
+        pool = self._pool()
+        return pool is not None and pool._core.is_placed(view)
 
     def deliver(self, finished: list[tuple[int, int]]) -> None:
         pool = self._pool()
@@ -712,7 +779,7 @@ def _check(
     retries: int,
     task_timeout: float | None,
     seed: int | None,
-    blas_threads: int | None,
+    sizes: Mapping[str, int | None],
     later: Mapping[str, object],
 ) -> None:
     if backend not in ("process", "thread"):
@@ -725,14 +792,19 @@ def _check(
         raise ConfigError("task_timeout needs processes: a thread cannot be ended")
     if seed is not None and backend == "thread":
         raise ConfigError("seed needs processes: threads share one random generator")
-    if blas_threads is not None and blas_threads < 0:
-        raise ConfigError(f"blas_threads must be 0 or more, not {blas_threads}")
+    _check_sizes(sizes)
     cpus.check_depth()
     for setting, value in later.items():
         if value is not None:
             raise ConfigError(f"{setting} is not available in this version")
     if backend == "process" and not sys.platform.startswith("linux"):
         raise ConfigError("worker processes need Linux in this version; backend='thread' works everywhere")
+
+
+def _check_sizes(sizes: Mapping[str, int | None]) -> None:
+    for setting, size in sizes.items():
+        if size is not None and not 0 <= size < _SANE:
+            raise ConfigError(f"{setting} must be 0 or more, not {size}")
 
 
 def _starter(

@@ -25,7 +25,7 @@ from multiprocessing.context import BaseContext, set_spawning_popen
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
-from coterie._coterie import PoolDesk, pool_hold, pool_resume
+from coterie._coterie import PoolDesk, pool_hold, pool_pin, pool_resume
 from coterie._pool import template
 from coterie._pool.functions import ImportedMain, InheritedMain, Main, dump_by_value, loads
 from coterie._pool.template import REAP, REPLY, REQUEST, START, UNKNOWN, Plan
@@ -511,9 +511,14 @@ def alone() -> Iterator[bool]:
         pool_resume()
 
 
+def _before_fork() -> None:
+    pool_hold(_PATIENCE)
+    pool_pin()
+
+
 # Whoever forks, we or the user's program: no thread of ours shall own a lock of Python's then, for the child's sake.
 os.register_at_fork(
-    before=lambda: pool_hold(_PATIENCE),
+    before=_before_fork,
     after_in_parent=pool_resume,
     after_in_child=lambda: pool_resume(True),
 )

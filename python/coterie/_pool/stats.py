@@ -23,7 +23,8 @@ class PoolStats:
     """What `Pool.stats` tells: counts, and where time went, in seconds.
 
     Times of workers are theirs together, so with two workers they grow by up to two seconds a second. Items are not
-    looked at one by one when they are short; then their time is parted as in those that were.
+    looked at one by one when they are short; then their time is parted as in those that were. Bytes to and from workers
+    are those of messages: large buffers, which are not sent, are in the shared memory, if somebody still looks at them.
     """
 
     name: str
@@ -35,6 +36,8 @@ class PoolStats:
     deaths: int
     bytes_to_workers: int
     bytes_from_workers: int
+    memory_limit: int
+    memory_used: int
     user_code: float
     pickling: float
     transport: float
@@ -66,6 +69,7 @@ class PoolStats:
             ("user code", f"{self.user_code:.3f} s"),
             ("pickling", f"{self.pickling:.3f} s"),
             ("transport", f"{self.transport:.3f} s"),
+            ("shared memory", f"{self.memory_used:,} of {self.memory_limit:,} bytes"),
             ("bytes", f"{self.bytes_to_workers:,} to workers, {self.bytes_from_workers:,} back"),
         ]
 
@@ -85,6 +89,8 @@ def read(told: Mapping[str, Any], name: str) -> PoolStats:
         deaths=told["deaths"],
         bytes_to_workers=told["traffic"][0],
         bytes_from_workers=told["traffic"][1],
+        memory_limit=told["memory"][0],
+        memory_used=told["memory"][1],
         user_code=call / _SECOND,
         pickling=(load + dump + told["encoding"] + told["decoding"]) / _SECOND,
         transport=told["pumping"] / _SECOND,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from coterie._coterie import PoolDesk, pool_follow
 from coterie._pool import cpus, limits
-from coterie._pool.functions import Main, dump_by_value, loads
+from coterie._pool.functions import Dumper, LeftOut, Main, dump_by_value, is_large, loads
 
 # How long what the initializer put into queues may take to arrive, in seconds.
 _PATIENCE = 1.0
@@ -26,8 +26,7 @@ class Codec:
 
     def __init__(self) -> None:
         self.loads = loads
-        # Who made the pool has every class of its own `__main__`; what it lacks goes by value when its name fails.
-        self.dumps = _dump_result
+        self.dumps = _Results()
 
     @staticmethod
     def load_function(definition: bytes) -> Any:
@@ -42,9 +41,9 @@ class Codec:
         lines = traceback.format_exception(type(error), error, error.__traceback__)
         text = '\n"""\n' + "".join(lines) + '"""'
         try:
-            body = bytes(_dump_result(error))
+            body = _dump_error(error)
         except Exception as why:  # noqa: BLE001 - whatever a user's __reduce__ raises
-            body = bytes(_dump_result(_unencodable(why, error)))
+            body = _dump_error(_unencodable(why, error))
         return pickle.dumps((text, _summary(error), body))
 
     def encoding_failure(self, why: BaseException, result: object) -> bytes:
@@ -52,13 +51,34 @@ class Codec:
         return self.failure(_unencodable(why, result))
 
 
-def _dump_result(result: object) -> Any:
+class _Results(Dumper):
+    """Results go by name. The one who made the pool has every class of its own ``__main__``; what it lacks goes by value."""
+
+    def __init__(self) -> None:
+        super().__init__(Main())
+
+    def __call__(self, thing: Any) -> Any:
+        left_out = LeftOut(is_large)
+        try:
+            made: Any = self._by_name(thing, left_out)
+        except Exception:
+            left_out.views.clear()
+            try:
+                # As in multiprocessing, a lambda of some module is no result; an object of a notebook's class is.
+                made = self._by_value(thing, left_out, of_main=True)
+            except Exception:  # noqa: BLE001 - the first error says more
+                made = None
+            if made is None:
+                raise
+        return (made, left_out.views) if left_out.views else made
+
+
+def _dump_error(error: BaseException) -> bytes:
     try:
-        return ForkingPickler.dumps(result)
+        return bytes(ForkingPickler.dumps(error))
     except Exception:
         try:
-            # As in multiprocessing, a lambda of some module is no result; an object of a notebook's class is.
-            return dump_by_value(result, Main(), of_main=True)
+            return dump_by_value(error, Main(), of_main=True)
         except Exception:  # noqa: BLE001, S110 - the first error says more
             pass
         raise
@@ -70,7 +90,7 @@ def _unencodable(why: BaseException, thing: object) -> BaseException:
     error: BaseException = MaybeEncodingError(why, thing)
     error.__cause__ = why
     try:
-        loads(_dump_result(why))
+        loads(_dump_error(why))
     except Exception:  # noqa: BLE001 - whatever a user's __reduce__ raises
         return error
     error.reason = why  # type: ignore[attr-defined]  # for who is told what pickle said: the executor's users

@@ -1,15 +1,24 @@
 //! Python objects as messages. What is exactly an int of 64 bits, a float, a str, bytes or None goes by its value;
-//! all else, subclasses and `True` among it, goes through pickle, so that it comes back as what it was.
+//! all else, subclasses and `True` among it, goes through pickle, so that it comes back as what it was. What is large lies
+//! in the arena: the bodies of messages, and the buffers that pickle leaves out of them.
 
-use std::sync::Mutex;
+use std::collections::VecDeque;
+use std::ffi::c_int;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex};
 
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
+use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyFloat, PyInt, PyString};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyFloat, PyInt, PyMemoryView, PyString, PyTuple};
 
-use super::super::guard;
+use super::super::{errors, guard};
+use crate::pool::arena::Place;
+use crate::pool::arena::{Arena, Keep, Looked, Party, Shared, Slot, THRESHOLD, View};
+use crate::pool::driver::Offer;
 use crate::pool::message::{Kind, append};
+use crate::pool::parcel::{self, Mode, Outline, Parcel, Part};
 
 /// Objects on their way between threads of this process, by handle.
 #[derive(Default)]
@@ -42,9 +51,7 @@ impl Objects {
             }
             taken
         })?;
-        taken
-            .map(|object| object.into_bound(py))
-            .ok_or_else(|| super::super::errors::internal("an object was lost"))
+        taken.map(|object| object.into_bound(py)).ok_or_else(|| errors::internal("an object was lost"))
     }
 
     /// What stays on the shelf, for functions, which are called more than once.
@@ -55,9 +62,7 @@ impl Objects {
                 .get(handle as usize)
                 .and_then(|object| object.as_ref().map(|object| object.clone_ref(py)))
         })?;
-        found
-            .map(|object| object.into_bound(py))
-            .ok_or_else(|| super::super::errors::internal("a function was lost"))
+        found.map(|object| object.into_bound(py)).ok_or_else(|| errors::internal("a function was lost"))
     }
 }
 
@@ -71,6 +76,12 @@ pub(super) enum Plain<'a> {
 }
 
 impl Plain<'_> {
+    /// Whether it is too short for the arena.
+    pub(super) fn is_short(&self) -> bool {
+        !matches!(self, Self::Str(value) if value.len() >= THRESHOLD)
+            && !matches!(self, Self::Bytes(value) if value.len() >= THRESHOLD)
+    }
+
     /// As a message's kind and body; the scratch holds what a number's body is.
     pub(super) fn parts<'s>(&'s self, scratch: &'s mut [u8; 8]) -> (Kind, &'s [u8]) {
         match self {
@@ -115,23 +126,239 @@ pub(super) fn plain<'a>(object: &'a Bound<'_, PyAny>) -> Option<Plain<'a>> {
     None
 }
 
-/// The bytes that `dumps` made of the object.
-pub(super) fn pickled<R>(
-    object: &Bound<'_, PyAny>,
-    dumps: &Bound<'_, PyAny>,
-    body: impl FnOnce(&[u8]) -> R,
-) -> PyResult<R> {
-    let made = dumps.call1((object,))?;
-    if let Ok(bytes) = made.cast::<PyBytes>() {
-        return Ok(body(bytes.as_bytes()));
+/// Bytes that an object lends.
+pub(super) struct Lent(PyBuffer<u8>);
+
+impl Lent {
+    fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Self::new(PyBuffer::get(object)?)
     }
-    let buffer = PyBuffer::<u8>::get(&made)?;
-    if !buffer.is_c_contiguous() {
-        return Err(PyValueError::new_err("a pickle in pieces"));
+
+    pub(super) fn new(buffer: PyBuffer<u8>) -> PyResult<Self> {
+        if !buffer.is_c_contiguous() {
+            return Err(PyValueError::new_err("bytes in pieces"));
+        }
+        Ok(Self(buffer))
     }
-    // SAFETY: contiguous bytes of an object that we hold, and nobody writes to a finished pickle.
-    let bytes = unsafe { std::slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) };
-    Ok(body(bytes))
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        if self.0.len_bytes() == 0 {
+            return &[];
+        }
+        // SAFETY: contiguous bytes of an object that we hold. Who writes to an argument while it is sent sends a mixture.
+        unsafe { std::slice::from_raw_parts(self.0.buf_ptr().cast::<u8>(), self.0.len_bytes()) }
+    }
+}
+
+/// How objects leave this process.
+pub(super) struct Sender<'a, 'py> {
+    pub(super) dumps: Bound<'py, PyAny>,
+    pub(super) arena: Option<&'a Arc<Arena>>,
+    /// Whether the reader takes over what lies in the arena, or copies it.
+    pub(super) mode: Mode,
+}
+
+/// What an object became.
+pub(super) enum Packed<'a> {
+    /// A kind, and a body.
+    Small(Kind, &'a [u8]),
+    /// The body of a parcel, and what it has in the arena.
+    Parcel(Vec<u8>, Vec<Keep>),
+}
+
+impl<'py> Sender<'_, 'py> {
+    /// Makes a message of the object.
+    #[inline]
+    pub(super) fn pack<R>(
+        &self,
+        object: &Bound<'py, PyAny>,
+        send: impl FnOnce(Packed<'_>) -> R,
+    ) -> PyResult<R> {
+        let Some(plain) = plain(object) else { return self.pickle(object, send) };
+        let mut scratch = [0; 8];
+        let (kind, body) = plain.parts(&mut scratch);
+        if body.len() >= THRESHOLD
+            && let Some(slot) = self.place(object.py(), body)
+        {
+            let (bytes, kept) = self.outline(object.py(), kind, body, Some(slot), &[]);
+            return Ok(send(Packed::Parcel(bytes, kept)));
+        }
+        Ok(send(Packed::Small(kind, body)))
+    }
+
+    fn pickle<R>(&self, object: &Bound<'py, PyAny>, send: impl FnOnce(Packed<'_>) -> R) -> PyResult<R> {
+        let py = object.py();
+        let made = self.dumps.call1((object,))?;
+        if let Ok(bytes) = made.cast::<PyBytes>() {
+            return Ok(send(self.body(py, bytes.as_bytes(), &[])));
+        }
+        let Ok(pair) = made.cast::<PyTuple>() else {
+            let body = Lent::of(&made)?;
+            return Ok(send(self.body(py, body.bytes(), &[])));
+        };
+        let body = Lent::of(&pair.get_item(0)?)?;
+        let buffers = pair.get_item(1)?.try_iter()?.map(|buffer| Lent::of(&buffer?));
+        let buffers = buffers.collect::<PyResult<Vec<Lent>>>()?;
+        Ok(send(self.body(py, body.bytes(), &buffers)))
+    }
+
+    fn body<'b>(&self, py: Python<'_>, body: &'b [u8], buffers: &[Lent]) -> Packed<'b> {
+        let slot = if body.len() >= THRESHOLD { self.place(py, body) } else { None };
+        if slot.is_none() && buffers.is_empty() {
+            return Packed::Small(Kind::Pickle, body);
+        }
+        let (bytes, kept) = self.outline(py, Kind::Pickle, body, slot, buffers);
+        Packed::Parcel(bytes, kept)
+    }
+
+    /// A parcel: the body, which lies in `slot` if there is one, and buffers, which are placed if there is room.
+    pub(super) fn outline(
+        &self,
+        py: Python<'_>,
+        kind: Kind,
+        body: &[u8],
+        slot: Option<Slot>,
+        buffers: &[Lent],
+    ) -> (Vec<u8>, Vec<Keep>) {
+        let mut parts = Vec::with_capacity(buffers.len() + 1);
+        let (mut kept, mut here) = (Vec::new(), Vec::new());
+        let is_placed = slot.is_some();
+        if let Some(slot) = slot {
+            parts.push((self.mode, slot.place(body.len())));
+            kept.push(Keep::Own(slot));
+        }
+        for buffer in buffers {
+            let bytes = buffer.bytes();
+            let shared = self.arena.and_then(|arena| arena.find_shared(bytes.as_ptr(), bytes.len()));
+            if let Some((shared, place)) = shared {
+                parts.push((Mode::Shared, place));
+                kept.push(Keep::Shared(shared));
+            } else if let Some(slot) = self.place(py, bytes) {
+                parts.push((self.mode, slot.place(bytes.len())));
+                kept.push(Keep::Own(slot));
+            } else {
+                parts.push((Mode::Here, Place { head: 0, generation: 0, offset: 0, length: bytes.len() }));
+                here.push(bytes);
+            }
+        }
+        let mut bytes = Vec::new();
+        let outline = Outline { kind, body: (!is_placed).then_some(body), parts: &parts };
+        outline.append(&mut bytes);
+        for part in here {
+            parcel::append_part(&mut bytes, part);
+        }
+        (bytes, kept)
+    }
+
+    fn place(&self, py: Python<'_>, bytes: &[u8]) -> Option<Slot> {
+        place(py, self.arena?, bytes)
+    }
+}
+
+/// Copies bytes into the arena, if there is room.
+pub(super) fn place(py: Python<'_>, arena: &Arc<Arena>, bytes: &[u8]) -> Option<Slot> {
+    let slot = arena.claim(bytes.len())?;
+    if bytes.len() < DETACHED {
+        slot.fill(bytes);
+    } else {
+        py.detach(|| slot.fill(bytes));
+    }
+    Some(slot)
+}
+
+/// From this size on others may use the interpreter while bytes are copied.
+const DETACHED: usize = 1 << 18;
+
+/// Whence what arrives in the arena comes.
+pub(super) enum Arrival<'a> {
+    /// Nothing does: all objects are of this process.
+    Nothing,
+    /// From the pool.
+    Pool(&'a Arc<Arena>),
+    /// From a worker: it was taken over already.
+    Worker(&'a mut VecDeque<Slot>),
+}
+
+impl Arrival<'_> {
+    /// The part as an object that lends its bytes.
+    fn object<'py>(&mut self, py: Python<'py>, part: &Part<'_>) -> PyResult<Bound<'py, PyAny>> {
+        let gone = || errors::internal("what an item has in the arena is not there");
+        let place = match part {
+            Part::Here(bytes) => return Ok(PyByteArray::new(py, bytes).into_any()),
+            Part::Placed(_, place) => *place,
+        };
+        let held = match (part, self) {
+            (Part::Placed(Mode::Owned, _), Self::Worker(slots)) => {
+                Held::Own(slots.pop_front().ok_or_else(gone)?.look())
+            }
+            (Part::Placed(Mode::Owned, _), Self::Pool(arena)) => {
+                Held::Own(arena.adopt(&place, Party::Pool).ok_or_else(gone)?.look())
+            }
+            (Part::Placed(Mode::Shared, _), Self::Pool(arena)) => {
+                Held::View(arena.view_shared(&place).ok_or_else(gone)?)
+            }
+            (Part::Placed(Mode::Kept, _), Self::Pool(arena)) => {
+                let copied = PyByteArray::new_with(py, place.length, |into| {
+                    if arena.copy(&place, into) { Ok(()) } else { Err(gone()) }
+                });
+                return copied.map(Bound::into_any);
+            }
+            _ => return Err(gone()),
+        };
+        let buffer = Bound::new(py, PoolBuffer { held, offset: place.offset, length: place.length })?;
+        // What the object's class does to bytes, it may do to a view.
+        Ok(PyMemoryView::from(&buffer)?.into_any())
+    }
+}
+
+enum Held {
+    Own(Looked),
+    View(View),
+    Shared(Arc<Shared>),
+}
+
+/// Bytes in a pool's arena, for as long as somebody looks at them. What is shared is read-only.
+#[pyclass(frozen, module = "coterie._coterie")]
+pub(super) struct PoolBuffer {
+    held: Held,
+    offset: usize,
+    length: usize,
+}
+
+impl PoolBuffer {
+    /// What is shared, as its pool sees it.
+    pub(super) fn shared(
+        py: Python<'_>,
+        shared: Arc<Shared>,
+        length: usize,
+    ) -> PyResult<Bound<'_, PyMemoryView>> {
+        let buffer = Bound::new(py, Self { held: Held::Shared(shared), offset: 0, length })?;
+        PyMemoryView::from(&buffer)
+    }
+
+    fn start(&self) -> NonNull<u8> {
+        let base = match &self.held {
+            Held::Own(looked) => looked.base(),
+            Held::View(view) => view.base(),
+            Held::Shared(shared) => shared.base(),
+        };
+        // SAFETY: inside the extent, as was checked when it was taken over.
+        unsafe { base.add(self.offset) }
+    }
+}
+
+#[pymethods]
+impl PoolBuffer {
+    /// # Safety
+    /// Python calls it with a view to fill in.
+    unsafe fn __getbuffer__(slf: &Bound<'_, Self>, view: *mut ffi::Py_buffer, flags: c_int) -> PyResult<()> {
+        let this = slf.get();
+        let read_only = c_int::from(!matches!(this.held, Held::Own(_)));
+        let (start, length) = (this.start().as_ptr().cast(), this.length as ffi::Py_ssize_t);
+        // SAFETY: the view keeps this object, which keeps the bytes where they are.
+        let result = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, read_only, flags) };
+        if result == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+    }
 }
 
 /// The object that a message holds.
@@ -142,6 +369,7 @@ pub(super) fn decode<'py>(
     body: &[u8],
     loads: Option<&Bound<'py, PyAny>>,
     objects: Option<&Objects>,
+    arrival: &mut Arrival<'_>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let word = || body.first_chunk::<8>().copied().unwrap_or_default();
     Ok(match (kind, loads, objects) {
@@ -151,21 +379,48 @@ pub(super) fn decode<'py>(
         (Kind::Str, ..) => PyString::from_bytes(py, body)?.into_any(),
         (Kind::Bytes, ..) => PyBytes::new(py, body).into_any(),
         (Kind::Pickle, Some(loads), _) => loads.call1((PyBytes::new(py, body),))?,
+        (Kind::Parcel, Some(loads), _) => unpack(py, body, loads, arrival)?,
         (Kind::Object, _, Some(objects)) => objects.take(py, u64::from_le_bytes(word()))?,
-        _ => return Err(super::super::errors::internal("a message of another kind")),
+        _ => return Err(errors::internal("a message of another kind")),
     })
+}
+
+/// The object that a parcel holds.
+pub(super) fn unpack<'py>(
+    py: Python<'py>,
+    message: &[u8],
+    loads: &Bound<'py, PyAny>,
+    arrival: &mut Arrival<'_>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let parcel = Parcel::read(message).ok_or_else(|| errors::internal("a parcel that is none"))?;
+    // All of them before anything can fail: what follows comes in its order.
+    let body = arrival.object(py, &parcel.body);
+    let buffers: Vec<_> = parcel.buffers.iter().map(|part| arrival.object(py, part)).collect();
+    let (body, buffers) = (body?, buffers.into_iter().collect::<PyResult<Vec<_>>>()?);
+    if parcel.kind == Kind::Pickle {
+        if buffers.is_empty() {
+            return loads.call1((body,));
+        }
+        let keywords = PyDict::new(py);
+        keywords.set_item("buffers", buffers)?;
+        return loads.call((body,), Some(&keywords));
+    }
+    let lent = Lent::of(&body)?;
+    decode(py, parcel.kind, lent.bytes(), None, None, &mut Arrival::Nothing)
 }
 
 /// Items of one function, encoded side by side.
 pub(super) struct Encoded {
     pub(super) bytes: Vec<u8>,
     pub(super) starts: Vec<u32>,
+    /// What items have in the arena, by their place.
+    kept: Vec<(u32, Vec<Keep>)>,
     body_max: usize,
 }
 
 impl Encoded {
     pub(super) fn new(body_max: usize) -> Self {
-        Self { bytes: Vec::new(), starts: Vec::new(), body_max }
+        Self { bytes: Vec::new(), starts: Vec::new(), kept: Vec::new(), body_max }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -175,27 +430,32 @@ impl Encoded {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
         self.starts.clear();
+        self.kept.clear();
     }
 
-    /// Appends one item; says whether the batch must end with it, because it is too large to share one.
+    /// Appends one item; says whether the batch should end with it, because it is large.
     #[inline]
-    pub(super) fn push(
+    pub(super) fn push<'py>(
         &mut self,
         function: u32,
-        item: &Bound<'_, PyAny>,
-        dumps: &Bound<'_, PyAny>,
+        item: &Bound<'py, PyAny>,
+        sender: &Sender<'_, 'py>,
     ) -> PyResult<bool> {
-        let start = self.bytes.len() as u32;
-        if let Some(plain) = plain(item) {
-            let mut scratch = [0; 8];
-            let (kind, body) = plain.parts(&mut scratch);
-            append(&mut self.bytes, kind, function, body);
-        } else {
-            let bytes = &mut self.bytes;
-            pickled(item, dumps, |body| append(bytes, Kind::Pickle, function, body))?;
-        }
-        self.starts.push(start);
-        Ok(self.bytes.len() - start as usize > self.body_max)
+        let (start, place) = (self.bytes.len(), self.starts.len() as u32);
+        let (bytes, all_kept) = (&mut self.bytes, &mut self.kept);
+        let is_large = sender.pack(item, |packed| match packed {
+            Packed::Small(kind, body) => {
+                append(bytes, kind, function, body);
+                false
+            }
+            Packed::Parcel(body, kept) => {
+                append(bytes, Kind::Parcel, function, &body);
+                all_kept.push((place, kept));
+                true
+            }
+        })?;
+        self.starts.push(start as u32);
+        Ok(is_large || self.bytes.len() - start > self.body_max)
     }
 
     pub(super) fn push_object(
@@ -209,14 +469,22 @@ impl Encoded {
         Ok(false)
     }
 
-    /// What is there: all but the last, and the last by itself when it is large.
-    pub(super) fn parts(&self) -> Vec<(&[u8], Vec<u32>)> {
+    /// What is there: all but the last, and the last by itself when it is too large to share a batch. What it has in the
+    /// arena goes with it.
+    pub(super) fn parts(&mut self) -> Vec<Offer<'_>> {
         let last = self.starts.last().map_or(0, |&start| start as usize);
         let is_large = self.bytes.len() - last > self.body_max;
-        if !is_large || self.starts.len() == 1 {
-            return vec![(&self.bytes[..], self.starts.clone())];
+        let mut kept = std::mem::take(&mut self.kept);
+        let count = self.starts.len();
+        if !is_large || count == 1 {
+            return vec![Offer { bytes: &self.bytes, starts: std::mem::take(&mut self.starts), kept }];
         }
-        let others = self.starts[..self.starts.len() - 1].to_vec();
-        vec![(&self.bytes[..last], others), (&self.bytes[last..], vec![0])]
+        let of_last = kept.pop_if(|(place, _)| *place as usize == count - 1);
+        let of_last = of_last.into_iter().map(|(_, kept)| (0, kept)).collect();
+        let others = self.starts[..count - 1].to_vec();
+        vec![
+            Offer { bytes: &self.bytes[..last], starts: others, kept },
+            Offer { bytes: &self.bytes[last..], starts: vec![0], kept: of_last },
+        ]
     }
 }

@@ -7,11 +7,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use super::super::guard;
-use super::codec::{self, Objects, Plain};
+use super::codec::{self, Arrival, Objects, Packed, Plain, Sender};
 use super::stopwatch::Stopwatch;
+use crate::pool::arena::{Arena, Keep, Party};
 use crate::pool::channel::{Desk, Memory, Next};
 use crate::pool::linux::{self, Waited};
 use crate::pool::message::Kind;
+use crate::pool::parcel::Mode;
 use crate::pool::ring::{Found, Stream};
 
 /// How an item is passed: as the one argument, as all positional arguments, or as a pair of arguments and keywords.
@@ -21,6 +23,9 @@ enum Style {
     Star,
     Call,
 }
+
+/// Or-ed to a definition's style: what follows is a parcel.
+pub(super) const PARCEL: u8 = 0x80;
 
 /// What a worker calls, as far as it has been told.
 enum Function {
@@ -35,6 +40,7 @@ enum Function {
 #[pyclass(frozen, module = "coterie._coterie")]
 pub(in super::super) struct PoolDesk {
     memory: Arc<Memory>,
+    arena: Option<Arc<Arena>>,
     worker: usize,
     objects: Option<Arc<Objects>>,
     /// Taken out while it is used, so that a signal's handler finds nothing locked.
@@ -44,7 +50,8 @@ pub(in super::super) struct PoolDesk {
 impl PoolDesk {
     pub(super) fn new(memory: Arc<Memory>, worker: usize, objects: Option<Arc<Objects>>) -> Self {
         let desk = Mutex::new(Some(Desk::new(Arc::clone(&memory), worker)));
-        Self { memory, worker, objects, desk }
+        let arena = memory.arena(Party::Worker(worker));
+        Self { memory, arena, worker, objects, desk }
     }
 }
 
@@ -79,7 +86,11 @@ impl PoolDesk {
                 objects: self.objects.as_deref(),
                 codec: codec.clone(),
                 loads: codec.getattr("loads")?,
-                dumps: codec.getattr("dumps")?,
+                sender: Sender {
+                    dumps: codec.getattr("dumps")?,
+                    arena: self.arena.as_ref(),
+                    mode: Mode::Owned,
+                },
                 functions: Vec::new(),
                 watch: Stopwatch::new(),
             };
@@ -112,7 +123,7 @@ struct Worker<'a, 'py> {
     objects: Option<&'a Objects>,
     codec: Bound<'py, PyAny>,
     loads: Bound<'py, PyAny>,
-    dumps: Bound<'py, PyAny>,
+    sender: Sender<'a, 'py>,
     functions: Vec<Function>,
     watch: Stopwatch,
 }
@@ -152,7 +163,9 @@ impl<'py> Worker<'_, 'py> {
                     self.functions[place] = Function::Told(body.to_vec());
                 }
                 Found::Message(header, body) => {
-                    let item = codec::decode(self.py, header.kind, body, Some(&self.loads), self.objects);
+                    let mut arrival = self.sender.arena.map_or(Arrival::Nothing, Arrival::Pool);
+                    let (loads, objects) = (Some(&self.loads), self.objects);
+                    let item = codec::decode(self.py, header.kind, body, loads, objects, &mut arrival);
                     desk.release();
                     return Ok((header.function, item));
                 }
@@ -202,15 +215,20 @@ impl<'py> Worker<'_, 'py> {
             return Err(super::super::errors::internal("a function was not told"));
         };
         let Function::Told(definition) = entry else { return Ok(()) };
-        let style = match definition.first() {
-            Some(0) => Style::One,
-            Some(1) => Style::Star,
+        let first = definition.first().copied().unwrap_or_default();
+        let style = match first & !PARCEL {
+            0 => Style::One,
+            1 => Style::Star,
             _ => Style::Call,
         };
         let body = definition.get(1..).unwrap_or_default();
         let loaded = match self.objects {
             Some(objects) => objects
                 .look(self.py, u64::from_le_bytes(body.first_chunk::<8>().copied().unwrap_or_default())),
+            None if first & PARCEL != 0 => {
+                let mut arrival = self.sender.arena.map_or(Arrival::Nothing, Arrival::Pool);
+                codec::unpack(self.py, body, &self.loads, &mut arrival)
+            }
             None => self.codec.call_method1("load_function", (PyBytes::new(self.py, body),)),
         };
         *entry = match loaded {
@@ -228,10 +246,18 @@ impl<'py> Worker<'_, 'py> {
         if let Some(objects) = self.objects {
             return send(self.py, desk, Kind::Object, &objects.put(&result)?.to_le_bytes());
         }
-        if let Some(plain) = codec::plain(&result) {
+        if let Some(plain) = codec::plain(&result).filter(Plain::is_short) {
             return self.answer_plain(desk, &plain);
         }
-        match codec::pickled(&result, &self.dumps, |body| send(self.py, desk, Kind::Pickle, body)) {
+        let sent = self.sender.pack(&result, |packed| match packed {
+            Packed::Small(kind, body) => send(self.py, desk, kind, body),
+            Packed::Parcel(body, kept) => {
+                send(self.py, desk, Kind::Parcel, &body)?;
+                kept.into_iter().for_each(Keep::send);
+                Ok(())
+            }
+        });
+        match sent {
             Ok(sent) => sent,
             Err(error) => {
                 let why = self.codec.call_method1("encoding_failure", (error.value(self.py), result))?;
