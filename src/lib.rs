@@ -6,6 +6,7 @@
 //!  bindings/         the one place that names PyO3 (feature `python`)
 //!  ─────────────────────────────────────────────────────────
 //!  sim/              worlds in virtual time, and what breaks them     check/   judges
+//!  client/           sessions, retries, locks, watches (feature `member`)
 //!  replica/          Raft with sessions and forwarding, and the state that it serves
 //!  store/            keys with revisions, leases, transactions, watches, locks
 //!  raft/             one protocol, pure
@@ -16,11 +17,13 @@
 //!  id  random  time  names, seeded randomness, instants that are handed in
 //! ```
 //!
-//! Everything but `bindings` and the driver of `pool` is pure: it reads no clock, opens no file, spawns nothing, and draws randomness
+//! Everything but `bindings`, `client` and the driver of `pool` is pure: it reads no clock, opens no file, spawns nothing, and draws randomness
 //! only from a seed. `tests/rust/architecture.rs` holds the `use crate::…` lines to that picture.
 
 pub mod balance;
 pub mod check;
+#[cfg(feature = "member")]
+pub mod client;
 pub mod id;
 pub mod pool;
 pub mod protocol;

@@ -5,6 +5,8 @@ mod asks;
 mod balance;
 mod bytes;
 mod check;
+#[cfg(feature = "member")]
+mod client;
 mod conversations;
 mod entries;
 mod laws;
