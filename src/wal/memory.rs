@@ -41,6 +41,9 @@ struct File {
     bytes: Vec<u8>,
     /// What was done since the last sync.
     pending: Vec<Change>,
+    /// What was done before a sync that failed: it is read, and no later sync makes it durable, because its pages are
+    /// taken for clean.
+    abandoned: Vec<Change>,
     /// How much was durable before each write became so: when the last one is cut off, the one before it counts.
     settled: Vec<usize>,
     /// Reserved bytes, which read as zeros.
@@ -82,7 +85,7 @@ impl Memory {
         }
         self.names = self.durable.clone();
         self.forget_the_unnamed();
-        self.halts_at = None;
+        self.resume();
     }
 
     /// Flips a bit of what was durable before the last sync. (A flip in the last synced batch cannot be told from a
@@ -132,7 +135,9 @@ impl Memory {
         self.names.values().map(|id| self.files[id].length() as u64).sum()
     }
 
-    /// The next action of this kind fails.
+    /// The next action of this kind fails. What a failed sync should have written can be read, but no later sync makes
+    /// it durable, unless it is written again: so it is with fsync (Rebello and others, "Can Applications Recover from
+    /// fsync Failures?", ATC 2020).
     pub fn fail_next(&mut self, action: Action) {
         self.failing.insert(action);
     }
@@ -143,9 +148,10 @@ impl Memory {
         self.halts_at = Some(self.operations + operations);
     }
 
-    /// Ends [`Memory::halt_after`].
-    pub const fn resume(&mut self) {
+    /// Ends [`Memory::halt_after`] and [`Memory::fail_next`].
+    pub fn resume(&mut self) {
         self.halts_at = None;
+        self.failing.clear();
     }
 
     /// How many operations were tried so far.
@@ -154,7 +160,7 @@ impl Memory {
     }
 
     fn begin(&mut self, action: Action, file: &str) -> Result<(), FileError> {
-        if self.halts_at.is_some_and(|at| self.operations >= at) {
+        if self.is_halted() {
             return Err(refused(action, file, Reason::Failed("halted".to_owned())));
         }
         self.operations += 1;
@@ -162,6 +168,10 @@ impl Memory {
             return Err(refused(action, file, Reason::Failed("an input or output error".to_owned())));
         }
         Ok(())
+    }
+
+    fn is_halted(&self) -> bool {
+        self.halts_at.is_some_and(|at| self.operations >= at)
     }
 
     fn find(&mut self, action: Action, name: &str) -> Result<&mut File, FileError> {
@@ -230,9 +240,18 @@ impl Files for Memory {
     }
 
     fn sync(&mut self, file: &str) -> Result<(), FileError> {
-        self.begin(Action::Sync, file)?;
+        let halted = self.is_halted();
+        let begun = self.begin(Action::Sync, file);
         let id = self.names.get(file).copied();
         let found = self.find(Action::Sync, file)?;
+        if let Err(error) = begun {
+            // A dead process has not even asked.
+            if !halted {
+                found.abandon();
+            }
+            return Err(error);
+        }
+        found.abandoned.clear();
         let settled = found.durable.len();
         let mut written = false;
         for change in std::mem::take(&mut found.pending) {
@@ -276,6 +295,11 @@ impl File {
         self.settled.iter().rev().copied().find(|at| *at < self.durable.len()).unwrap_or(0)
     }
 
+    /// A sync failed (fsync's semantics on Linux: dirty pages become clean, whether they reached the disk or not).
+    fn abandon(&mut self) {
+        self.abandoned.append(&mut self.pending);
+    }
+
     fn change(&mut self, change: Change) {
         if let Change::Truncate(length) = change {
             self.room = self.room.min(length);
@@ -286,7 +310,8 @@ impl File {
 
     /// Keeps a drawn part of what is pending. Returns whether anything was.
     fn lose(&mut self, below: &mut impl FnMut(u64) -> u64) -> bool {
-        let pending = std::mem::take(&mut self.pending);
+        let mut pending = std::mem::take(&mut self.abandoned);
+        pending.append(&mut self.pending);
         let some = !pending.is_empty();
         let in_order = below(2) == 0;
         let kept = below(pending.len() as u64 + 1) as usize;

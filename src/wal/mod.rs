@@ -39,7 +39,8 @@
 //!
 //! A checkpoint opens a new segment. Older segments are removed when it is durable and the folder synced, so at every
 //! moment one whole journal is there, the old or the new. Recovery begins at the newest sound checkpoint, and before
-//! it hands out what it read it syncs it: what a killed process had written may still be in the page cache only.
+//! it hands out what it read it writes the last batch again and syncs it: what a killed process had written, or a failed
+//! sync had lost, may be in the page cache only.
 
 mod error;
 mod files;
@@ -114,7 +115,8 @@ struct Queue {
 }
 
 impl Wal {
-    /// Reads what is there, repairs a torn tail, and makes sure that all it hands out is durable.
+    /// Reads what is there, repairs a torn tail, and makes sure that all it hands out is durable: the last batch, of
+    /// which an earlier life may never have heard whether the disk had it, is written again.
     pub fn open(files: &mut impl Files, settings: Settings) -> Result<(Self, Recovery), WalError> {
         let (disk, recovery) = recovery::recover(files)?;
         let wal = Self {

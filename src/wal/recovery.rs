@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::segment::{Batch, SegmentHeader, has_later, name, number};
@@ -67,8 +68,8 @@ pub(super) fn recover(files: &mut impl Files) -> Result<(Disk, Recovery), WalErr
     if let Some(torn) = &walk.torn {
         repair(files, torn)?;
     }
-    if disk.newest > 0 {
-        files.sync(&name(disk.newest))?;
+    if let Some(tail) = &walk.tail {
+        write_again(files, &chain[tail.place], tail)?;
     }
     if !present.is_empty() {
         files.sync_folder()?;
@@ -85,6 +86,17 @@ fn repair(files: &mut impl Files, torn: &Torn) -> Result<(), WalError> {
         0 => files.remove(&torn.segment)?,
         offset => files.truncate(&torn.segment, offset)?,
     }
+    Ok(())
+}
+
+/// Makes durable what was read last. A sync alone would not do: when an earlier life's sync had failed, the system may
+/// have marked the pages clean though the disk never got them, and what is read comes from the page cache (Rebello and
+/// others, ATC 2020, §3.4). Only what has been written again is written for certain. All before it had been synced
+/// before it was begun; and the same bytes over the same bytes tear into nothing else.
+fn write_again(files: &mut impl Files, segment: &Segment, tail: &Tail) -> Result<(), WalError> {
+    let file = name(segment.number);
+    files.write(&file, tail.start as u64, &segment.bytes[tail.start..tail.end])?;
+    files.sync(&file)?;
     Ok(())
 }
 
@@ -160,22 +172,32 @@ struct Walk {
     records: Vec<Stored>,
     /// The next batch's number.
     batch: u64,
-    /// The last segment that stays, as its place in the chain, and where its sound part ends.
-    last: Option<(usize, usize)>,
+    /// The end of what is sound.
+    tail: Option<Tail>,
     torn: Option<Torn>,
+}
+
+/// What was written last of all that is sound.
+struct Tail {
+    /// The last segment that stays, as its place in the chain.
+    place: usize,
+    /// Where its last batch begins; 0 when that was, or was to be, its first: the header was written with it.
+    start: usize,
+    /// Where its sound part ends.
+    end: usize,
 }
 
 impl Walk {
     fn over(chain: &[Segment]) -> Result<Self, WalError> {
         let first = chain.first().and_then(|segment| segment.header);
         let batch = first.filter(|header| header.segment > 1).map_or(1, |header| header.first);
-        let mut walk = Self { records: Vec::new(), batch, last: None, torn: None };
+        let mut walk = Self { records: Vec::new(), batch, tail: None, torn: None };
         for (place, segment) in chain.iter().enumerate() {
             let is_last = place + 1 == chain.len();
             match segment.header.filter(|header| header.first == walk.batch) {
                 Some(header) => {
-                    let end = walk.read(segment, header);
-                    walk.last = Some((place, end));
+                    let Range { start, end } = walk.read(segment, header);
+                    walk.tail = Some(Tail { place, start, end });
                     if is_last {
                         walk.end(segment, end)?;
                     } else {
@@ -191,11 +213,12 @@ impl Walk {
         Ok(walk)
     }
 
-    /// Takes the sound batches; returns where they end.
-    fn read(&mut self, segment: &Segment, header: SegmentHeader) -> usize {
+    /// Takes the sound batches; returns what was written last of them.
+    fn read(&mut self, segment: &Segment, header: SegmentHeader) -> Range<usize> {
         let file: Arc<str> = name(segment.number).into();
-        let mut at = SegmentHeader::SIZE as usize;
+        let (mut start, mut at) = (0, SegmentHeader::SIZE as usize);
         while let Some(found) = segment.batch(at, self.batch) {
+            start = if self.batch == header.first { 0 } else { at };
             self.records.extend(found.records.into_iter().map(|(offset, bytes)| Stored {
                 version: header.version,
                 segment: file.clone(),
@@ -205,7 +228,7 @@ impl Walk {
             at = found.end;
             self.batch += 1;
         }
-        at
+        start..at
     }
 
     /// The end of the last segment: room, a tear, or rot.
@@ -237,13 +260,13 @@ impl Walk {
     }
 
     fn disk(&self, oldest: u64, chain: &[Segment]) -> Disk {
-        match self.last {
-            Some((place, end)) => Disk {
+        match &self.tail {
+            Some(tail) => Disk {
                 oldest,
-                newest: chain[place].number,
-                end: end as u64,
+                newest: chain[tail.place].number,
+                end: tail.end as u64,
                 batch: self.batch,
-                roll: chain[place].header.is_none_or(|header| header.version != VERSION),
+                roll: chain[tail.place].header.is_none_or(|header| header.version != VERSION),
             },
             None => Disk { oldest: 0, newest: 0, end: 0, batch: 1, roll: false },
         }

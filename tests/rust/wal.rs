@@ -150,6 +150,45 @@ fn a_failed_sync_is_never_tried_again() {
     assert_eq!(wal.durable(), 0);
 }
 
+/// Rebello and others, "Can Applications Recover from fsync Failures?" (ATC 2020): a failed fsync marks pages clean, so
+/// that a restart reads from the page cache what no later fsync writes.
+#[test]
+fn rebello_2020_after_a_failed_sync_a_restart_writes_again_what_only_the_page_cache_has() {
+    // The batch that opens the first segment, one that follows another, one that opens the next, a checkpoint.
+    for synced in [0, 1, 2, 3] {
+        let mut files = Memory::preallocating();
+        let (mut wal, _) = open(&mut files);
+        for round in 0..synced {
+            wal.append(&[round; 700]).expect("queued");
+            sync(&mut wal, &mut files);
+        }
+        if synced == 3 { wal.checkpoint(&[9; 700]) } else { wal.append(&[9; 700]) }.expect("queued");
+        let failing = wal.begin_sync().expect("one is queued");
+        files.fail_next(Action::Sync);
+        wal.end_sync(failing.run(&mut files)).expect_err("the sync failed");
+        // The folder's names are not what this is about.
+        files.sync_folder().expect("synced");
+        let mut without_power = files.clone();
+        without_power.crash(|bound| bound - 1);
+        without_power.crash(|bound| bound - 1);
+        let (_, lost) = open(&mut without_power);
+        assert_eq!(lost.records.len(), usize::from(synced), "the disk never had it");
+
+        let (mut wal, kept) = open(&mut files);
+        assert_eq!(
+            kept.records.last().map(|last| &last.bytes[..]),
+            Some(&[9; 700][..]),
+            "{synced} before it"
+        );
+        wal.append(b"after").expect("queued");
+        sync(&mut wal, &mut files);
+        files.crash(|bound| bound - 1);
+        let (_, after) = open(&mut files);
+        let expected = [bytes(&kept), vec![b"after".to_vec()]].concat();
+        assert_eq!(bytes(&after), expected, "{synced} before it");
+    }
+}
+
 #[test]
 fn a_record_larger_than_the_queue_changes_nothing() {
     struct Huge;
@@ -410,6 +449,14 @@ fn sync(wal: &mut Wal, files: &mut Memory) -> u64 {
     wal.end_sync(sync.run(files)).expect("synced")
 }
 
+/// Does the next operation; a sync fails now and then.
+fn step(sync: &mut Sync, files: &mut Memory, random: &mut Random) -> Result<bool, FileError> {
+    if matches!(sync.operations().next(), Some(Operation::Sync { .. })) && random.below(16) == 0 {
+        files.fail_next(Action::Sync);
+    }
+    sync.step(files)
+}
+
 fn bytes(recovery: &Recovery) -> Vec<Vec<u8>> {
     recovery.records.iter().map(|record| record.bytes.to_vec()).collect()
 }
@@ -481,7 +528,7 @@ impl Journal {
                     self.push(wal, draw == 0 && random.below(4) == 0, random.below(900) as usize);
                 }
                 (_, None) => under_way = wal.begin_sync(),
-                (_, Some(mut sync)) => match sync.step(files) {
+                (_, Some(mut sync)) => match step(&mut sync, files, random) {
                     Ok(true) => under_way = Some(sync),
                     Ok(false) => {
                         let durable = wal.end_sync(Ok(())).expect("all operations are done");

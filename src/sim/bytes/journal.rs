@@ -23,8 +23,6 @@ pub struct ByteJournal<R> {
     /// `None` while the process is down.
     wal: Option<Wal>,
     under_way: Option<Sync>,
-    /// After a failed sync nobody knows what the disk has.
-    failed: bool,
     witness: Witness,
     /// The files in which a bit flipped.
     rotten: Vec<String>,
@@ -32,7 +30,7 @@ pub struct ByteJournal<R> {
     records: PhantomData<R>,
 }
 
-/// One in this many crashes is of the process alone: what it had written stays.
+/// One in this many crashes is of the process alone: what it had written stays, for as long as the power does.
 const KILLS: u64 = 4;
 /// One in this many recoveries is cut short by another crash.
 const INTERRUPTIONS: u64 = 8;
@@ -48,7 +46,6 @@ impl<R> ByteJournal<R> {
             settings: Settings { segment_bytes },
             wal: None,
             under_way: None,
-            failed: false,
             witness: Witness::default(),
             rotten: Vec::new(),
             scratch: Vec::new(),
@@ -123,10 +120,7 @@ where
             Some(word) => fail(sync, &mut self.files, word),
             None => sync.run(&mut self.files),
         };
-        let durable = wal.end_sync(outcome).map_err(|_| {
-            self.failed = true;
-            Failed
-        })?;
+        let durable = wal.end_sync(outcome).map_err(|_| Failed)?;
         self.witness.confirm(durable);
         Ok(durable)
     }
@@ -141,7 +135,7 @@ where
             }
         }
         self.wal = None;
-        if random.below(KILLS) > 0 || self.failed {
+        if random.below(KILLS) > 0 {
             self.files.crash(|bound| random.below(bound));
         }
     }
@@ -157,7 +151,6 @@ where
         let (wal, records, recovery) = opened.map_err(|error| self.unreadable(&error))?;
         self.witness.recovered(recovery.records.iter().map(|stored| xxh3_64(&stored.bytes)).collect())?;
         self.wal = Some(wal);
-        self.failed = false;
         Ok(records)
     }
 }
