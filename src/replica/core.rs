@@ -3,7 +3,7 @@
 mod leasing;
 
 use bytes::Bytes;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::ages::Ages;
 use super::answers::{Answers, Asker, Fate, Waiter};
@@ -282,6 +282,10 @@ impl Protocol for Replica {
             Request::Detached { lease, attachment } => {
                 self.take_lead(now);
                 self.leases.detach(now, (lease, attachment), true, self.settings.grace);
+                out.answer(id, Ok(Answer::Done));
+            }
+            Request::Abandon(asked) => {
+                self.abandon(now, &asked.into_iter().collect(), out);
                 out.answer(id, Ok(Answer::Done));
             }
             Request::Woken(woken) => {
@@ -883,6 +887,21 @@ impl Replica {
         self.deadline_at = None;
         let next = self.end_what_waits(now, &Error::TimedOut, out);
         self.arm_deadline(next, out);
+    }
+
+    /// The deadlines of these have come.
+    fn abandon(&mut self, now: Instant, asked: &BTreeSet<RequestId>, out: &mut Outbox<Self>) {
+        let gathered = self.gathered.waiters_mut().chain(self.proposals.waiters_mut());
+        let committed = self.committed.iter_mut().map(|(_, waiter)| waiter);
+        let waiters = gathered.chain(committed).chain(self.forwards.waiters_mut());
+        for waiter in waiters.chain(self.parked.values_mut().flatten()) {
+            if matches!(waiter.asker, Asker::Client(id) if asked.contains(&id)) {
+                waiter.deadline = Instant::ZERO;
+            }
+        }
+        self.queries.abandon(asked);
+        self.renewals.abandon(asked);
+        self.expire_deadlines(now, out);
     }
 
     /// Answers all whose deadline is not after `now`; says when the next one comes. What has not left this member,

@@ -302,9 +302,14 @@ impl<S: StateMachine> Machine<S> {
     }
 
     fn become_snapshot(&mut self, snapshot: &Snapshot) -> Vec<Request> {
-        let Some(bytes) = self.shelf.finished(snapshot) else {
-            return self.damaged("the snapshot is not on the shelf");
-        };
+        let bytes = self.shelf.finished(snapshot);
+        self.install(snapshot, bytes)
+    }
+
+    /// Becomes what a snapshot says, whose bytes a driver has that keeps them elsewhere than on the shelf; `None`: it has
+    /// them not.
+    pub fn install(&mut self, snapshot: &Snapshot, bytes: Option<Bytes>) -> Vec<Request> {
+        let Some(bytes) = bytes else { return self.damaged("the snapshot is not there") };
         if self.restore(bytes).is_err() {
             return self.damaged("the snapshot is damaged");
         }

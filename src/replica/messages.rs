@@ -4,7 +4,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::id::NodeId;
+use crate::id::{NodeId, RequestId};
 use crate::raft::{
     self, Batch, Change, Entries, Index, InvalidChange, Membership, Role, Snapshot, SnapshotId, Term,
 };
@@ -283,6 +283,9 @@ pub enum Request {
         /// By which attachment: what happened to an earlier one does not end a later one.
         attachment: u64,
     },
+    /// Nobody waits any longer for the answers to these requests: as if their deadlines had come. What is not pending, or
+    /// is a change or a transfer, goes on.
+    Abandon(Vec<RequestId>),
     /// Change the membership ([`raft::Request::Change`]). Leader only.
     Change {
         /// All of them at once.

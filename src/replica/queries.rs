@@ -1,7 +1,7 @@
 //! Queries, from the question to the machine's answer.
 
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Token;
 use crate::id::RequestId;
@@ -100,6 +100,22 @@ impl Queries {
     /// Who asked, if nobody answered yet; `None` also for what is no token of this life.
     pub(super) fn answered(&mut self, token: Token) -> Option<RequestId> {
         self.handed.remove(&token).map(|handed| handed.id)
+    }
+
+    /// The deadlines of these have come.
+    pub(super) fn abandon(&mut self, asked: &BTreeSet<RequestId>) {
+        let waiting = self.gathered.iter_mut().flatten();
+        let waiting = waiting.chain(self.asked.values_mut().flat_map(|(_, queries)| queries));
+        for query in waiting.chain(self.barriers.values_mut().flatten()) {
+            if asked.contains(&query.id) {
+                query.deadline = Instant::ZERO;
+            }
+        }
+        for handed in self.handed.values_mut() {
+            if asked.contains(&handed.id) {
+                handed.deadline = Instant::ZERO;
+            }
+        }
     }
 
     /// Takes all whose deadline has come; says when the next one does.

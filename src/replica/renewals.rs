@@ -7,7 +7,7 @@
 //!                 └────────┘ lost, refused, or another leads
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Token;
 use super::answers::Asker;
@@ -132,6 +132,18 @@ impl Renewals {
             }
             !lost
         });
+    }
+
+    /// The deadlines of these have come.
+    pub(super) fn abandon(&mut self, asked: &BTreeSet<RequestId>) {
+        let waiting = self.gathered.iter_mut().chain(&mut self.undecided);
+        let waiting =
+            waiting.chain(self.asked.values_mut().flatten()).chain(self.barriers.values_mut().flatten());
+        for renewal in waiting.chain(self.forwarded.values_mut().map(|sent| &mut sent.renewal)) {
+            if matches!(renewal.asker, Asker::Client(id) if asked.contains(&id)) {
+                renewal.deadline = Instant::ZERO;
+            }
+        }
     }
 
     /// Takes all whose deadline has come; says when the next one does.

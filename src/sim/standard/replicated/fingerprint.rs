@@ -111,6 +111,7 @@ impl Fingerprint for Replica {
             }
             Request::Detached { lease, attachment } => digest.fold(lease << 32 ^ attachment),
             Request::Held { token } => digest.fold(token ^ 1 << 60),
+            Request::Abandon(asked) => asked.iter().for_each(|id| digest.fold(id.0)),
             Request::Woken(woken) => {
                 for (ticket, result) in woken {
                     digest.fold(*ticket ^ result.as_ref().map_or(0, |result| xxh3_64(result)));

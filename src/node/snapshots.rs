@@ -1,0 +1,179 @@
+//! Snapshots in files, written by a thread of their own.
+//!
+//! What is finished has its place's name and `.snap`; what is being written, `.part`. A part becomes finished by being
+//! synced and renamed, and the folder synced, before anybody hears of it. Parts do not outlive a life.
+
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+use super::Failure;
+use super::descriptors::Owned;
+use super::folder::sync_folder;
+use super::inbox::{Inbox, Input};
+use crate::id::NodeId;
+use crate::raft::{Snapshot, SnapshotId};
+use crate::replica::Request;
+
+/// What is to be done with snapshots.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Part of one that arrives.
+    Write { id: SnapshotId, length: u64, offset: u64, data: Bytes },
+    /// Part of this member's own.
+    Append { id: SnapshotId, data: Vec<u8>, last: bool },
+    /// A range, for another member.
+    Read { id: SnapshotId, offset: u64, length: u64, to: NodeId },
+    /// Nobody needs it.
+    Discard(SnapshotId),
+}
+
+/// Does the jobs, in order, until no more can come.
+pub(super) fn run(path: &Path, jobs: &mpsc::Receiver<Job>, inbox: &Inbox) {
+    let mut shelf = Shelf { path: path.to_owned(), parts: BTreeMap::new() };
+    for job in jobs {
+        match shelf.take(job) {
+            Ok(Some(request)) => inbox.push(Input::Snapshots(Ok(request))),
+            Ok(None) => {}
+            Err(failure) => {
+                inbox.push(Input::Snapshots(Err(failure)));
+                return;
+            }
+        }
+    }
+}
+
+/// A whole snapshot; `None`: there is none of this name and length.
+pub(super) fn load(path: &Path, snapshot: &Snapshot) -> Result<Option<Bytes>, Failure> {
+    let file = path.join(name(snapshot.id, FINISHED));
+    match fs::read(&file) {
+        Ok(bytes) if bytes.len() as u64 == snapshot.length => Ok(Some(bytes.into())),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::storage(file, "could not be read", &error)),
+    }
+}
+
+/// Removes all but one, and all parts: what earlier lives have left.
+pub(super) fn tidy(path: &Path, kept: Option<SnapshotId>) -> Result<(), Failure> {
+    let kept = kept.map(|id| name(id, FINISHED));
+    let tidied = (|| {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let file = entry.file_name();
+            let ours =
+                Path::new(&file).extension().is_some_and(|ending| ending == FINISHED || ending == PART);
+            if ours && kept.as_ref().is_none_or(|kept| file != kept.as_str()) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    })();
+    tidied.map_err(|error: io::Error| Failure::storage(path, "could not be tidied", &error))
+}
+
+const FINISHED: &str = "snap";
+const PART: &str = "part";
+
+fn name(id: SnapshotId, ending: &str) -> String {
+    format!("{:016x}-{:016x}-{:016x}.{ending}", id.last.index, id.last.term, id.by.0)
+}
+
+struct Shelf {
+    path: PathBuf,
+    /// Those that are being written, and how much of each is there.
+    parts: BTreeMap<SnapshotId, (Owned<File>, u64)>,
+}
+
+impl Shelf {
+    fn take(&mut self, job: Job) -> Result<Option<Request>, Failure> {
+        let id = match &job {
+            Job::Write { id, .. } | Job::Append { id, .. } | Job::Read { id, .. } | Job::Discard(id) => *id,
+        };
+        self.perform(job).map_err(|error| {
+            Failure::storage(self.path.join(name(id, FINISHED)), "could not be written", &error)
+        })
+    }
+
+    fn perform(&mut self, job: Job) -> io::Result<Option<Request>> {
+        match job {
+            Job::Write { id, length, offset, data } => {
+                let there = self.write(id, length, offset, &data)?;
+                Ok(Some(Request::Written { snapshot: id, offset: there }))
+            }
+            Job::Append { id, data, last } => {
+                let (file, length) = self.part(id)?;
+                file.write_all(&data)?;
+                *length += data.len() as u64;
+                if !last {
+                    return Ok(None);
+                }
+                let length = *length;
+                self.finish(id)?;
+                Ok(Some(Request::Snapshotted { last: id.last.index, length }))
+            }
+            Job::Read { id, offset, length, to } => {
+                let data = self.read(id, offset, length).ok();
+                Ok(Some(Request::Chunk { snapshot: id, offset, to, data }))
+            }
+            Job::Discard(id) => {
+                self.parts.remove(&id);
+                for ending in [FINISHED, PART] {
+                    match fs::remove_file(self.path.join(name(id, ending))) {
+                        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                        _ => {}
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// How much is there, from the first byte, durably. What leaves a gap, reaches beyond the end or repeats adds nothing.
+    fn write(&mut self, id: SnapshotId, whole: u64, offset: u64, data: &[u8]) -> io::Result<u64> {
+        if fs::metadata(self.path.join(name(id, FINISHED))).is_ok_and(|finished| finished.len() == whole) {
+            return Ok(whole);
+        }
+        let (file, there) = self.part(id)?;
+        let end = offset.saturating_add(data.len() as u64);
+        if offset <= *there && *there < end && end <= whole {
+            file.write_all_at(&data[(*there - offset) as usize..], *there)?;
+            file.sync_data()?;
+            *there = end;
+        }
+        let there = *there;
+        if there == whole {
+            self.finish(id)?;
+        }
+        Ok(there)
+    }
+
+    fn part(&mut self, id: SnapshotId) -> io::Result<&mut (Owned<File>, u64)> {
+        if !self.parts.contains_key(&id) {
+            let path = self.path.join(name(id, PART));
+            let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+            self.parts.insert(id, (Owned::new(file), 0));
+        }
+        self.parts.get_mut(&id).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn finish(&mut self, id: SnapshotId) -> io::Result<()> {
+        let Some((file, _)) = self.parts.remove(&id) else { return Ok(()) };
+        file.sync_all()?;
+        fs::rename(self.path.join(name(id, PART)), self.path.join(name(id, FINISHED)))?;
+        sync_folder(&self.path)
+    }
+
+    fn read(&self, id: SnapshotId, offset: u64, length: u64) -> io::Result<Bytes> {
+        let file = File::open(self.path.join(name(id, FINISHED)))?;
+        let whole = file.metadata()?.len();
+        let length = length.min(whole.checked_sub(offset).ok_or(io::ErrorKind::UnexpectedEof)?);
+        let mut bytes = vec![0; length as usize];
+        file.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes.into())
+    }
+}

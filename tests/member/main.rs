@@ -1,0 +1,6 @@
+//! Members on real sockets and disks: what a user may rely on when processes, disks and networks fail.
+
+#![expect(clippy::disallowed_methods, reason = "members live by the real clock")]
+
+mod group;
+mod life;
