@@ -5,6 +5,8 @@
 - `coterie.check`: whether what a system did can be explained: histories and their judge.
 - `Pool`: work for many processes, a drop-in for `multiprocessing.Pool`; `Executor`: the same for
   `concurrent.futures`; `coterie.aio`: the same with `await`.
+- `connect`: keys and values, watches, locks and elections of a cluster; their types are in `coterie.client`. `Fence` is
+  for what a lock guards.
 - `coterie.raft`: consensus, as a machine that can be driven by hand; `coterie.protocol`: the shape of such machines.
 - `coterie.sim`: deterministic worlds in which protocols, ours and yours, meet failures.
 - `coterie.testing`: those worlds as pytest tests, whose failures shrink and explain themselves.
@@ -18,14 +20,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from coterie.exceptions import (
+    AuthError,
+    CompactedError,
     ConfigError,
     CoterieError,
     EmptyRingError,
     InternalError,
     InvariantViolated,
+    LockLostError,
+    LockTimeoutError,
     NoBackendError,
+    NotLeaderError,
+    OverloadedError,
+    QuotaError,
     RequestError,
     StoppedError,
+    StorageError,
     TaskError,
     UnavailableError,
     UnknownNodeError,
@@ -38,6 +48,7 @@ if TYPE_CHECKING:
         aio as aio,
         balance as balance,
         check as check,
+        client as client,
         protocol as protocol,
         raft as raft,
         ring as ring,
@@ -45,6 +56,8 @@ if TYPE_CHECKING:
         testing as testing,
         textbook as textbook,
     )
+    from coterie._client.client import connect as connect
+    from coterie._client.fence import Fence as Fence
     from coterie._pool.executor import Executor as Executor, Future as Future
     from coterie._pool.outcome import Outcome as Outcome
     from coterie._pool.pool import Pool as Pool
@@ -54,37 +67,49 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "AuthError",
+    "CompactedError",
     "ConfigError",
     "ConsistentHash",
     "CoterieError",
     "EmptyRingError",
     "Executor",
+    "Fence",
     "Future",
     "InternalError",
     "InvariantViolated",
+    "LockLostError",
+    "LockTimeoutError",
     "NoBackendError",
+    "NotLeaderError",
     "Outcome",
+    "OverloadedError",
     "Pool",
+    "QuotaError",
     "RequestError",
     "StoppedError",
+    "StorageError",
     "TaskError",
     "TaskTimeoutError",
     "UnavailableError",
     "UnknownNodeError",
     "UnknownOutcomeError",
     "WorkerDiedError",
+    "connect",
 ]
 
 # Names that are loaded when somebody first asks for them, and where they are.
 _LATER = {
     "ConsistentHash": "coterie.ring",
     "Executor": "coterie._pool.executor",
+    "Fence": "coterie._client.fence",
     "Future": "coterie._pool.executor",
     "Outcome": "coterie._pool.outcome",
     "Pool": "coterie._pool.pool",
     "TaskTimeoutError": "coterie._pool.timeouts",
+    "connect": "coterie._client.client",
 }
-_MODULES = ("aio", "balance", "check", "protocol", "raft", "ring", "sim", "testing", "textbook")
+_MODULES = ("aio", "balance", "check", "client", "protocol", "raft", "ring", "sim", "testing", "textbook")
 
 
 def __getattr__(name: str) -> Any:

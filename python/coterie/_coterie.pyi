@@ -6,7 +6,7 @@ from _typeshed import Incomplete, SupportsGetItem
 from typing import Any, Self, final
 from typing_extensions import Buffer, disjoint_base
 
-__all__ = ["Balancer", "CheckHistory", "CheckPart", "Lease", "PoolCore", "PoolDesk", "PoolListener", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "pool_follow", "pool_hold", "pool_pin", "pool_resume", "provoke_panic", "raft_begin", "raft_line", "sim_shrink", "sim_swarm", "version"]
+__all__ = ["Balancer", "CheckHistory", "CheckPart", "ClientAcquisition", "ClientCore", "ClientHold", "ClientQueue", "ClientWatch", "Lease", "PoolCore", "PoolDesk", "PoolListener", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "pool_follow", "pool_hold", "pool_pin", "pool_resume", "provoke_panic", "raft_begin", "raft_line", "sim_shrink", "sim_swarm", "version"]
 
 @disjoint_base
 class Balancer:
@@ -138,6 +138,173 @@ class CheckPart:
     The operations of one object that no order explains, as records of a history; and the place where the search ended.
     """
     def __len__(self, /) -> int: ...
+
+@final
+class ClientAcquisition:
+    """
+    A lock that is asked for.
+    """
+    def cancel(self, /) -> bool:
+        """
+        Gives the place in the queue up; whether nothing had come yet.
+        """
+
+@final
+class ClientCore:
+    """
+    What runs a client. Use `coterie.connect`.
+    """
+    def acquire(self, /, name: Any, value: Any, ttl: float, wait: float | None, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        Acquires a lock. Without `to`, waits at most `wait` seconds (None: for ever; 0: takes no place in the queue), and
+        returns what is held, or None. With it, returns what cancels.
+        """
+    def close(self, /, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        Says goodbye.
+        """
+    def compact(self, /, revision: int, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        Forgets history before a revision.
+        """
+    def compare_and_swap(self, /, key: Any, expected: Any | None, revision: int | None, value: Any | None, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        Sets a key, or takes it away, if its value or revision is as expected; whether it was.
+        """
+    def delete(self, /, key: Any, prefix: bool, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        Takes keys away; how many.
+        """
+    def entry(self, /, key: Any, revision: int | None, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        A key with all that is known of it, or None.
+        """
+    def get(self, /, key: Any, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        The value of a key, or None.
+        """
+    def holder(self, /, name: Any, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        The entry by which a lock is held, or None.
+        """
+    def is_closed(self, /) -> bool:
+        """
+        Whether it was closed, or belongs to another process.
+        """
+    def member_status(self, /, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        How the member is that this client speaks to.
+        """
+    def members(self, /, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        The term, who leads it, and all members.
+        """
+    @staticmethod
+    def memory(name: str | None, grace: float | None) -> ClientCore:
+        """
+        A client of a member in memory: of its own, or of the one of that name.
+        """
+    def put(self, /, key: Any, value: Any, lease: int, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        Sets a key; its revision.
+        """
+    def put_many(self, /, items: SupportsGetItem[int, tuple[Any, Any]], timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        Sets many keys, each by itself, all under way at once; their revisions.
+        """
+    def range(self, /, start: Any, end: Any | None, prefix: bool, limit: int, descending: bool, keys_only: bool, count_only: bool, revision: int | None, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        Entries, whether there are more, how many, and as of which revision.
+        """
+    def revoke(self, /, lease: int, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        Ends a lease, and with it whatever it holds.
+        """
+    def store_status(self, /, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        The store as a whole: compacted, keys, leases, bytes, alarm, and the revision.
+        """
+    def transaction(self, /, compares: SupportsGetItem[int, Any], success: SupportsGetItem[int, Any], failure: SupportsGetItem[int, Any], timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        If all conditions hold, does the steps of one list, else those of the other; whether they held, and what came of
+        each step.
+        """
+    def watch(self, /, key: Any, prefix: bool, start: int | None, previous: bool) -> ClientWatch:
+        """
+        Watches keys, from a revision on, or from now on.
+        """
+
+@final
+class ClientHold:
+    """
+    A lock that is held.
+    """
+    def is_lost(self, /) -> bool:
+        """
+        Whether it is lost. In a forked child it is: the child holds nothing.
+        """
+    @property
+    def key(self, /) -> bytes:
+        """
+        The key by which it is held.
+        """
+    @property
+    def lease(self, /) -> int:
+        """
+        The lease with which it ends.
+        """
+    def release(self, /, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        Gives it back; whether it was held until then. The second time, None.
+        """
+    @property
+    def token(self, /) -> int:
+        """
+        Greater than that of every holder before.
+        """
+    def wait_lost(self, /, timeout: float | None, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        Waits until it is lost, at most so many seconds; whether it is. With `to`, resolves a future when it is.
+        """
+
+@final
+class ClientQueue:
+    """
+    Answers for one event loop, which reads from a descriptor when there are some, and takes all of them at once.
+    """
+    def __new__(cls, /) -> Self: ...
+    def fileno(self, /) -> int:
+        """
+        Can be read from when there is something to resolve.
+        """
+    def resolve(self, /) -> None:
+        """
+        Resolves the futures whose answers have come.
+        """
+
+@final
+class ClientWatch:
+    """
+    A watch.
+    """
+    def cancel(self, /) -> bool:
+        """
+        Nobody waits any more. What comes meanwhile is kept.
+        """
+    def close(self, /) -> None:
+        """
+        Ends it.
+        """
+    def next(self, /, timeout: float | None, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        Waits for what happens next, at most so many seconds (None: for ever): events, or an empty list when nothing
+        came in time; None when the watch was closed.
+        """
+    @property
+    def next_revision(self, /) -> int | None:
+        """
+        From where on another watch would miss nothing; None as long as that is not known.
+        """
 
 @disjoint_base
 class Lease:

@@ -8,9 +8,17 @@
     │  ├─ EmptyRingError                  a ring without nodes was asked for an owner
     │  ├─ UnknownNodeError(KeyError)      .node is not here
     │  ├─ NoBackendError                  .reasons says why each backend was passed over
+    │  ├─ NotLeaderError                  .leader .term of who takes this
+    │  ├─ OverloadedError                 .limit that is reached: ask again later
+    │  ├─ QuotaError                      the store is full: delete and compact
+    │  ├─ CompactedError                  .revision where history begins now
+    │  ├─ AuthError(PermissionError)      who asked could not prove that it may
     │  └─ StoppedError                    what was asked does nothing any more, or not now
     ├─ UnknownOutcomeError                it may or may not have happened
+    ├─ LockTimeoutError(TimeoutError)     the lock was another's all the time that one waited
+    ├─ LockLostError                      .token of a lock that is held no longer
     ├─ UnavailableError(ConnectionError)  no quorum within the time allowed; nothing happened
+    ├─ StorageError(OSError)              .path .offset of what a disk failed to keep
     ├─ TaskError                         .index of what the pool itself says of an item
     │  ├─ WorkerDiedError                .pid .signal of the worker that died under it
     │  └─ TaskTimeoutError(TimeoutError) it ran longer than it may
@@ -30,14 +38,22 @@ if TYPE_CHECKING:
     from coterie._pool.timeouts import TaskTimeoutError
 
 __all__ = [
+    "AuthError",
+    "CompactedError",
     "ConfigError",
     "CoterieError",
     "EmptyRingError",
     "InternalError",
     "InvariantViolated",
+    "LockLostError",
+    "LockTimeoutError",
     "NoBackendError",
+    "NotLeaderError",
+    "OverloadedError",
+    "QuotaError",
     "RequestError",
     "StoppedError",
+    "StorageError",
     "TaskError",
     "TaskTimeoutError",
     "UnavailableError",
@@ -166,6 +182,101 @@ class NoBackendError(RequestError):
         super().__init__(message, reasons=dict(reasons or {}))
 
 
+class NotLeaderError(RequestError):
+    """Only the leader takes this, and the member that was asked does not lead; nothing changed. Ask `leader`.
+
+    Attributes
+    ----------
+    leader : int or None
+        The id of the member that leads, when it is known.
+    term : int
+        The term that it leads.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> coterie.NotLeaderError("ask another one", leader=2, term=7).leader
+    2
+    """
+
+    leader: int | None
+    term: int
+
+    def __init__(self, message: str = "", *, leader: int | None = None, term: int = 0) -> None:
+        super().__init__(message, leader=leader, term=term)
+
+
+class OverloadedError(RequestError):
+    """A bound is reached, and the request was not taken; nothing changed. Ask again later.
+
+    Attributes
+    ----------
+    limit : str
+        Which bound.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> coterie.OverloadedError("too much at once", limit="pending_max").limit
+    'pending_max'
+    """
+
+    limit: str
+
+    def __init__(self, message: str = "", *, limit: str = "") -> None:
+        super().__init__(message, limit=limit)
+
+
+class QuotaError(RequestError):
+    """The store is full; nothing changed. Delete keys and compact history; then ask again.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> issubclass(coterie.QuotaError, coterie.RequestError)
+    True
+    """
+
+
+class CompactedError(RequestError):
+    """History was asked for that is forgotten. Read the present state, and go on from there.
+
+    Attributes
+    ----------
+    revision : int
+        The first revision that can still be read.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> with coterie.connect("memory:") as client:
+    ...     for n in range(5):
+    ...         _ = client.kv.put("n", str(n))
+    ...     client.compact(5)
+    ...     try:
+    ...         client.kv.entry("n", revision=2)
+    ...     except coterie.CompactedError as error:
+    ...         print(error.revision)
+    5
+    """
+
+    revision: int
+
+    def __init__(self, message: str = "", *, revision: int = 0) -> None:
+        super().__init__(message, revision=revision)
+
+
+class AuthError(RequestError, PermissionError):
+    """Who asked could not prove to the cluster that it may, or the cluster to who asked; nothing changed.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> issubclass(coterie.AuthError, PermissionError)
+    True
+    """
+
+
 class StoppedError(RequestError):
     """What was asked does nothing any more, or is busy with another call; nothing changed.
 
@@ -203,6 +314,51 @@ class UnknownOutcomeError(CoterieError):
     """
 
 
+class LockTimeoutError(CoterieError, TimeoutError):
+    """A lock was another's all the time that one was willing to wait. Its queue has forgotten who waited.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> with coterie.connect("memory:") as client, client.lock("door"):
+    ...     try:
+    ...         with client.lock("door", timeout=0.01):
+    ...             pass
+    ...     except TimeoutError as error:
+    ...         print(error)
+    'door' was held by another for 0.01 seconds
+    """
+
+
+class LockLostError(CoterieError):
+    """A lock that was held is held no longer: others may have held it since, and may hold it now.
+
+    What was done in the meantime was done without it, unless what it guards looks at fencing tokens (`coterie.Fence`).
+
+    Attributes
+    ----------
+    token : int or None
+        The fencing token of the lock that is lost.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> with coterie.connect("memory:") as client:
+    ...     try:
+    ...         with client.lock("door") as lock:
+    ...             client.kv.delete("door/", prefix=True)  # as an operator may
+    ...     except coterie.LockLostError as error:
+    ...         print(error.token == lock.token)
+    1
+    True
+    """
+
+    token: int | None
+
+    def __init__(self, message: str = "", *, token: int | None = None) -> None:
+        super().__init__(message, token=token)
+
+
 class UnavailableError(CoterieError, ConnectionError):
     """There was no quorum within the time allowed; nothing happened. Try again later.
 
@@ -218,6 +374,30 @@ class UnavailableError(CoterieError, ConnectionError):
         ...
     coterie.exceptions.UnavailableError: nobody was elected within 30 simulated seconds
     """
+
+
+class StorageError(CoterieError, OSError):
+    """A disk could not keep what it was given, or has kept something else. The member that it belongs to has stopped.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    offset : int or None
+        Where in it, when that is known.
+
+    Examples
+    --------
+    >>> import coterie
+    >>> coterie.StorageError("a record is damaged", path="wal/1", offset=4096).offset
+    4096
+    """
+
+    path: str
+    offset: int | None
+
+    def __init__(self, message: str = "", *, path: str = "", offset: int | None = None) -> None:
+        super().__init__(message, path=path, offset=offset)
 
 
 class TaskError(CoterieError):

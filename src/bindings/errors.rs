@@ -4,15 +4,27 @@ use std::fmt::Write as _;
 
 use pyo3::import_exception;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyType};
 
+use crate::client::Failure;
+use crate::store::Refusal;
+
+import_exception!(coterie.exceptions, AuthError);
+import_exception!(coterie.exceptions, CompactedError);
 import_exception!(coterie.exceptions, ConfigError);
 import_exception!(coterie.exceptions, EmptyRingError);
 import_exception!(coterie.exceptions, InternalError);
 import_exception!(coterie.exceptions, InvariantViolated);
+import_exception!(coterie.exceptions, LockLostError);
 import_exception!(coterie.exceptions, NoBackendError);
+import_exception!(coterie.exceptions, NotLeaderError);
+import_exception!(coterie.exceptions, OverloadedError);
+import_exception!(coterie.exceptions, QuotaError);
+import_exception!(coterie.exceptions, RequestError);
 import_exception!(coterie.exceptions, StoppedError);
+import_exception!(coterie.exceptions, UnavailableError);
 import_exception!(coterie.exceptions, UnknownNodeError);
+import_exception!(coterie.exceptions, UnknownOutcomeError);
 
 /// A bug of ours.
 pub(super) fn internal(what: &str) -> PyErr {
@@ -49,4 +61,38 @@ pub(super) fn no_backend(py: Python<'_>, reasons: &[(Py<PyAny>, String)]) -> PyE
         Ok(PyErr::from_value(py.get_type::<NoBackendError>().call((message,), Some(&fields))?))
     };
     error().unwrap_or_else(|error| error)
+}
+
+/// Why a client's call could not be answered.
+pub(super) fn failure(py: Python<'_>, failure: &Failure) -> PyErr {
+    let message = failure.to_string();
+    let with = |kind: Bound<'_, PyType>, fields: Bound<'_, PyDict>| {
+        let error = kind.call((message.clone(),), Some(&fields)).map(PyErr::from_value);
+        error.unwrap_or_else(|error| error)
+    };
+    let fields = PyDict::new(py);
+    let filled = match failure {
+        Failure::Unavailable(_) => return UnavailableError::new_err(message),
+        Failure::Unknown => return UnknownOutcomeError::new_err(message),
+        Failure::Stopped(_) => return StoppedError::new_err(message),
+        Failure::LeaseLost => return LockLostError::new_err(message),
+        Failure::Auth(_) => return AuthError::new_err(message),
+        Failure::Internal(what) => return internal(what),
+        Failure::Refused(Refusal::Quota { .. }) => return QuotaError::new_err(message),
+        Failure::NotLeader { term, leader } => {
+            let filled = fields.set_item("term", term);
+            filled.and_then(|()| fields.set_item("leader", leader.map(|leader| leader.0)))
+        }
+        Failure::Overloaded { limit } => fields.set_item("limit", limit),
+        Failure::Refused(Refusal::Compacted { revision }) => fields.set_item("revision", revision),
+        Failure::Rejected(_) | Failure::Refused(_) => return RequestError::new_err(message),
+    };
+    if let Err(error) = filled {
+        return error;
+    }
+    match failure {
+        Failure::NotLeader { .. } => with(py.get_type::<NotLeaderError>(), fields),
+        Failure::Overloaded { .. } => with(py.get_type::<OverloadedError>(), fields),
+        _ => with(py.get_type::<CompactedError>(), fields),
+    }
 }

@@ -10,6 +10,8 @@
 
 mod balance;
 mod check;
+#[cfg(unix)]
+mod client;
 mod effects;
 mod errors;
 mod faults;
@@ -34,6 +36,9 @@ mod _coterie {
     use super::balance::{Balancer, Lease};
     #[pymodule_export]
     use super::check::{CheckHistory, CheckPart};
+    #[cfg(unix)]
+    #[pymodule_export]
+    use super::client::{ClientAcquisition, ClientCore, ClientHold, ClientQueue, ClientWatch};
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use super::pool::{PoolCore, PoolDesk, PoolListener, pool_follow, pool_hold, pool_pin, pool_resume};

@@ -25,6 +25,9 @@ def test_all_descend_from_one_class(kind: type[Exception]) -> None:
         (coterie.ConfigError, ValueError),
         (coterie.UnknownNodeError, KeyError),
         (coterie.UnavailableError, ConnectionError),
+        (coterie.LockTimeoutError, TimeoutError),
+        (coterie.AuthError, PermissionError),
+        (coterie.StorageError, OSError),
     ],
 )
 def test_kin_of_builtins_can_be_caught_as_such(kind: type[Exception], builtin: type[Exception]) -> None:
@@ -57,6 +60,11 @@ def test_a_pickle_keeps_type_and_message(kind: type[Exception], protocol: int) -
         (coterie.UnknownNodeError("no such node", node=("a", 1)), "node", ("a", 1)),
         (coterie.NoBackendError("none", reasons={"a": "ejected"}), "reasons", {"a": "ejected"}),
         (coterie.InvariantViolated("seed 7", seed=7, step=9), "seed", 7),
+        (coterie.NotLeaderError("ask another", leader=3, term=9), "leader", 3),
+        (coterie.OverloadedError("later", limit="pending_max"), "limit", "pending_max"),
+        (coterie.CompactedError("gone", revision=41), "revision", 41),
+        (coterie.LockLostError("gone", token=7), "token", 7),
+        (coterie.StorageError("rot", path="wal/1", offset=4096), "offset", 4096),
         (coterie.InvariantViolated("seed 7", invariant="election safety"), "invariant", "election safety"),
     ],
 )
@@ -77,5 +85,5 @@ def test_the_drawn_tree_is_the_tree() -> None:
     drawn = set(
         re.findall(r"(\w+Error|InvariantViolated)\b", (exceptions.__doc__ or "").split("Each class")[0])
     )
-    builtins = {"ValueError", "KeyError", "ConnectionError", "TimeoutError"}
+    builtins = {"ValueError", "KeyError", "ConnectionError", "OSError", "PermissionError", "TimeoutError"}
     assert drawn - builtins == set(exceptions.__all__)
