@@ -60,6 +60,7 @@ impl From<Error> for Failure {
             Error::Malformed => Self::Rejected("the member does not understand what it was asked".to_owned()),
             Error::Refused(why) => Self::Rejected(why),
             Error::Stopped(why) => Self::Stopped(why),
+            Error::Unauthorized(why) => Self::Auth(why),
             // Whoever gets this from a session asks anew; here nothing is left to ask with.
             Error::SessionExpired | Error::Unknown => Self::Unknown,
         }

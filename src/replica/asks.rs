@@ -251,6 +251,9 @@ pub enum Error {
     /// The member does nothing any more.
     #[error("stopped: {0}")]
     Stopped(String),
+    /// Who asks could not prove that it belongs here.
+    #[error("{0}")]
+    Unauthorized(String),
     /// It may have happened, or may yet happen. A stamped command may be asked again.
     #[error("the outcome is unknown")]
     Unknown,
@@ -387,6 +390,7 @@ variants!(Error {
     8 => Refused(why),
     9 => Stopped(why),
     10 => Unknown,
+    11 => Unauthorized(why),
 });
 
 impl Encode for Replied {

@@ -2,5 +2,6 @@
 
 #![expect(clippy::disallowed_methods, reason = "members live by the real clock")]
 
+mod clients;
 mod group;
 mod life;
