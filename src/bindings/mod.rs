@@ -41,7 +41,9 @@ mod _coterie {
     use super::client::{ClientAcquisition, ClientCore, ClientHold, ClientQueue, ClientWatch};
     #[cfg(target_os = "linux")]
     #[pymodule_export]
-    use super::pool::{PoolCore, PoolDesk, PoolListener, pool_follow, pool_hold, pool_pin, pool_resume};
+    use super::pool::{
+        PoolCore, PoolDesk, PoolListener, PoolMap, pool_follow, pool_hold, pool_pin, pool_resume,
+    };
     #[pymodule_export]
     use super::process::{SimOutbox, SimRandom};
     #[pymodule_export]

@@ -4,11 +4,15 @@
 //! and touches no Python object, so nobody who waits for it waits long. A forked child may find it taken for ever,
 //! and therefore is told that the pool is stopped before anything looks at the lock.
 
+mod call;
 mod codec;
 mod listen;
+mod map;
+mod offer;
 mod stopwatch;
 mod work;
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -23,19 +27,19 @@ use crate::pool::channel::{Memory, pin_arenas};
 use crate::pool::driver::{Failure, Host, Pool, State, Waiting};
 use crate::pool::gate;
 use crate::pool::linux;
-use crate::pool::message::{Kind, split};
+use crate::pool::message::{Kind, Number, split};
 use crate::pool::parcel::Mode;
 use crate::pool::scheduler::{JobId, Settings};
 use crate::pool::store::{Order, Run};
 use crate::time::Instant;
 use codec::{Arrival, Encoded, Lent, Objects, PoolBuffer, Sender};
 pub(super) use listen::PoolListener;
+pub(super) use map::PoolMap;
+use map::{Gathered, Values};
+use offer::{Offering, Source, hand_out};
 use stopwatch::Spent;
 use work::PARCEL;
 pub(super) use work::{PoolDesk, pool_follow};
-
-/// Items are encoded and handed out in slices of this many bytes, so that workers begin while others are encoded.
-const SLICE: usize = 1 << 15;
 
 /// What runs a pool. Use `coterie.Pool`.
 #[pyclass(frozen, module = "coterie._coterie")]
@@ -51,9 +55,6 @@ pub(super) struct PoolCore {
     encoding: AtomicU64,
     decoding: AtomicU64,
 }
-
-/// The values of a map, and the failure that came first.
-type Gathered<'py> = (Bound<'py, PyList>, Option<Bound<'py, PyAny>>);
 
 /// What the pool asks of Python.
 struct PyHost {
@@ -256,32 +257,9 @@ impl PoolCore {
         waits: bool,
     ) -> PyResult<Option<u64>> {
         guard::shielded(|| {
-            let pool = self.ours()?;
-            let mut watch = Spent::on(&self.encoding);
-            let sender = self.sender(py)?;
-            let mut first = None;
-            let mut batch = Encoded::new(pool.body_max());
-            for item in items.try_iter()? {
-                let item = item?;
-                let encoded = if self.threads {
-                    batch.push_object(function, &item, &self.objects)
-                } else {
-                    batch.push(function, &item, &sender)
-                };
-                let is_full = matches!(encoded, Ok(true)) || batch.bytes.len() > SLICE;
-                if is_full || encoded.is_err() && !batch.is_empty() {
-                    let index = watch.aside(|| hand_out(pool, job, function, &mut batch, false, waits));
-                    first.get_or_insert(index);
-                }
-                if let Err(error) = encoded {
-                    let handle = self.objects.put(error.value(py))?;
-                    let index = pool.offer_failed(job, function, Kind::ObjectError, &handle.to_le_bytes());
-                    first.get_or_insert(index);
-                }
-            }
-            let is_empty = batch.is_empty();
-            let index = watch.aside(|| hand_out(pool, job, function, &mut batch, sealed, waits));
-            Ok(first.or((!is_empty).then_some(index)))
+            let mut offering = Offering::new(self, py, job, function, waits)?;
+            offering.all(&mut Source::of(items, !self.threads)?)?;
+            Ok(offering.finish(sealed))
         })
     }
 
@@ -368,32 +346,31 @@ impl PoolCore {
     /// All results of a job that is over, in order, and the failure that came first.
     ///
     /// Nothing when the job was dropped.
-    fn gather<'py>(&self, py: Python<'py>, job: JobId) -> PyResult<Option<Gathered<'py>>> {
+    fn gather<'py>(&self, py: Python<'py>, job: JobId) -> PyResult<Option<Values<'py>>> {
         guard::shielded(|| {
             let pool = self.ours()?;
             let Some(offered) = pool.offered(job) else { return Ok(None) };
-            let mut runs = pool.fetch(job);
+            let runs = pool.fetch(job);
             let count: u64 = runs.iter().map(|run| run.count).sum();
             if count != offered {
                 return Err(super::errors::internal(&format!("{count} results of {offered} items")));
             }
-            let mut failure = self.first_failure(py, &runs)?;
-            runs.sort_unstable_by_key(|run| run.first);
-            let list = PyList::empty(py);
+            let mut gathered = Gathered::new(py, count as usize)?;
             for run in runs {
-                if failure.is_some() {
-                    break;
-                }
-                self.decode(py, run, |value, is_failure| {
-                    if is_failure {
-                        failure.get_or_insert(value); // it cannot be unpickled
-                        return Ok(());
-                    }
-                    list.append(value)
-                })?;
+                gathered.take(self, py, run)?;
             }
-            Ok(Some((list, failure)))
+            gathered.end(py).map(Some)
         })
+    }
+
+    /// Begins a map that one thread feeds and gathers, by `advance`.
+    fn begin(&self, job: JobId, function: u32, items: &Bound<'_, PyAny>, count: usize) -> PyResult<PoolMap> {
+        guard::shielded(|| PoolMap::new(job, function, Source::of(items, !self.threads)?, count, items.py()))
+    }
+
+    /// Feeds a map and takes in its results, until it is over: answers as `wait_over`.
+    fn advance(&self, py: Python<'_>, map: &Bound<'_, PoolMap>, timeout: Option<f64>) -> PyResult<u8> {
+        guard::shielded(|| map.get().advance(self, py, timeout))
     }
 
     /// Results of a job that may be fetched now: values, and which of them (by their place) are failures.
@@ -673,19 +650,6 @@ fn shared_memory(workers: usize, limit: Option<usize>) -> std::io::Result<Memory
         .map_or_else(|| Memory::shared(workers, 0), Ok)
 }
 
-/// Hands out what is in the batch, which is empty then; says the index of the first.
-fn hand_out(pool: &Pool, job: JobId, function: u32, batch: &mut Encoded, sealed: bool, waits: bool) -> u64 {
-    let parts = batch.parts();
-    let last = parts.len() - 1;
-    let mut first = None;
-    for (place, offer) in parts.into_iter().enumerate() {
-        let index = pool.offer(job, function, offer, sealed && place == last, waits);
-        first.get_or_insert(index);
-    }
-    batch.clear();
-    first.unwrap_or_default()
-}
-
 /// This process is about to fork: what it has in arenas, the child shall see as it is now.
 #[pyfunction]
 pub(super) fn pool_pin() -> PyResult<()> {
@@ -698,7 +662,7 @@ pub(super) fn pool_pin() -> PyResult<()> {
 impl PoolCore {
     fn sender<'a, 'py>(&'a self, py: Python<'py>) -> PyResult<Sender<'a, 'py>> {
         let dumps = self.host.bind(py).getattr("dumps")?;
-        Ok(Sender { dumps, arena: self.pool.arena(), mode: self.mode })
+        Ok(Sender { dumps, arena: self.pool.arena(), mode: self.mode, is_crowded: Cell::new(false) })
     }
 
     fn ours(&self) -> PyResult<&Arc<Pool>> {
@@ -727,20 +691,6 @@ impl PoolCore {
         })
     }
 
-    fn first_failure<'py>(&self, py: Python<'py>, runs: &[Run]) -> PyResult<Option<Bound<'py, PyAny>>> {
-        for run in runs {
-            let mut bytes = &run.bytes[..];
-            for index in run.first..run.first + run.count {
-                let Some((header, body, rest)) = split(bytes) else { break };
-                if header.kind.is_failure() {
-                    return Ok(Some(self.explain(py, header.kind, index, body)?));
-                }
-                bytes = rest;
-            }
-        }
-        Ok(None)
-    }
-
     fn decode<'py>(
         &self,
         py: Python<'py>,
@@ -751,6 +701,11 @@ impl PoolCore {
         let loads = self.host.bind(py).getattr("loads")?;
         let mut bytes = &run.bytes[..];
         for index in run.first..run.first + run.count {
+            if let Some((number, rest)) = Number::split(bytes) {
+                each(codec::from_number(py, number)?, false)?;
+                bytes = rest;
+                continue;
+            }
             let Some((header, body, rest)) = split(bytes) else {
                 return Err(super::errors::internal("a result is not a message"));
             };

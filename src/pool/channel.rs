@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::arena::{Arena, Layout, Party};
 use super::linux::{self, HUGE_PAGE, Mapping, Waited};
-use super::message::{Header, Kind};
+use super::message::{Header, Kind, Number};
 use super::ring::{Found, Reader, Ring, Stream, publish};
 use crate::time::Instant;
 
@@ -175,6 +175,7 @@ impl Memory {
         words.interrupt.load(Ordering::SeqCst) == u64::from(claimed) && claimed != 0
     }
 
+    #[inline]
     fn words(&self, worker: usize) -> &WorkerWords {
         // SAFETY: as above, inside the mapping.
         unsafe { self.place(worker, 0).cast().as_ref() }
@@ -190,6 +191,7 @@ impl Memory {
         unsafe { Ring::new(self.place(worker, PAGE + RING), RING) }
     }
 
+    #[inline]
     fn place(&self, worker: usize, offset: usize) -> NonNull<u8> {
         assert!(worker < self.workers);
         // SAFETY: below the mapping's length.
@@ -428,32 +430,37 @@ impl Lane {
         self.reader.next(&self.results, tail)
     }
 
-    /// Copies up to `most` whole results that lie in one piece behind `into`; says how many, and whether some of them
-    /// are parcels. Stops at anything else.
-    pub fn read_run(&mut self, most: u64, into: &mut Vec<u8>) -> (u64, bool) {
+    /// Copies up to `most` whole results that lie in one piece behind `into`; says what they are. Stops at anything else.
+    pub fn read_run(&mut self, most: u64, into: &mut Vec<u8>) -> ReadRun {
+        let mut found = ReadRun::default();
         if self.reader.is_inside_message() {
-            return (0, false);
+            return found;
         }
-        let mut has_parcels = false;
         let tail = self.memory.words(self.worker).result_tail.load(Ordering::Acquire);
         let from = self.reader.head;
-        let (mut at, mut count) = (from, 0);
-        let end = from + self.results.until_end(from) as u64;
-        while count < most && at < tail.min(end) {
+        let mut at = from;
+        let end = tail.min(from + self.results.until_end(from) as u64);
+        while found.count < most && at < end {
+            if let Some((_, _, next)) = self.results.number(at) {
+                at = next;
+                found.count += 1;
+                continue;
+            }
             match self.results.message(at) {
                 Some((header, _))
                     if !header.more && header.kind != Kind::Pad && header.kind != Kind::Broken =>
                 {
                     at += header.span() as u64;
-                    count += 1;
-                    has_parcels |= header.kind == Kind::Parcel;
+                    found.count += 1;
+                    found.has_parcels |= header.kind == Kind::Parcel;
+                    found.has_failures |= header.kind.is_failure();
                 }
                 _ => break,
             }
         }
         into.extend_from_slice(self.results.bytes(from, at));
         self.reader.head = at;
-        (count, has_parcels)
+        found
     }
 
     /// What was read may be overwritten.
@@ -482,6 +489,17 @@ impl Lane {
     }
 }
 
+/// Results that were read together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReadRun {
+    /// How many.
+    pub count: u64,
+    /// Whether some of them are parcels.
+    pub has_parcels: bool,
+    /// Whether some of them are failures.
+    pub has_failures: bool,
+}
+
 /// The worker's end of its channel.
 #[derive(Debug)]
 pub struct Desk {
@@ -491,6 +509,8 @@ pub struct Desk {
     results: Ring,
     reader: Reader,
     result_tail: u64,
+    /// Results were read up to here when we looked last.
+    seen_head: u64,
     rung: u64,
     patience: u32,
 }
@@ -517,6 +537,7 @@ impl Desk {
             results,
             reader: Reader::default(),
             result_tail: 0,
+            seen_head: 0,
             rung: 0,
             patience: PATIENCE_MAX,
         }
@@ -541,6 +562,7 @@ impl Desk {
     }
 
     /// Claims the next item if there is one. Rings when it runs dry, or comes to where the pool wants to know.
+    #[inline]
     pub fn claim(&mut self) -> Next {
         let words = self.words();
         let mut seen = words.claim.load(Ordering::Acquire);
@@ -577,6 +599,41 @@ impl Desk {
         self.reader.next(&self.tasks, tail)
     }
 
+    /// The claimed item with what it calls, if it is a number: it is read.
+    #[inline]
+    pub fn read_number(&mut self) -> Option<(Number, u32)> {
+        // What the pool takes back it writes anew, so the tail that we saw before says nothing.
+        let tail = self.memory.words(self.worker).task_tail.load(Ordering::Acquire);
+        let found = self.reader.next_number(&self.tasks, tail)?;
+        publish(&self.words().task_head, self.reader.head);
+        Some(found)
+    }
+
+    /// Writes a result that is a number, and publishes it; false when there is no room now.
+    #[inline]
+    pub fn write_number(&mut self, number: Number) -> bool {
+        let words = self.memory.words(self.worker);
+        let span = number.header(0).span();
+        let at = self.results.reserve(self.result_tail, self.seen_head, span).or_else(|| {
+            self.seen_head = words.result_head.load(Ordering::Acquire);
+            self.results.reserve(self.result_tail, self.seen_head, span)
+        });
+        let Some(at) = at else { return false };
+        self.result_tail = self.results.put_number(at, number);
+        publish(&words.result_tail, self.result_tail);
+        self.ring_if_half_full();
+        true
+    }
+
+    /// Half full: the pool should read before there is no room.
+    #[inline]
+    fn ring_if_half_full(&mut self) {
+        if self.result_tail - self.rung > RING as u64 / 2 {
+            self.ring();
+            self.rung = self.result_tail;
+        }
+    }
+
     /// What was read may be overwritten. The pool is told only when it pays.
     pub fn release(&mut self) {
         publish(&self.words().task_head, self.reader.head);
@@ -598,11 +655,7 @@ impl Desk {
         let Some(at) = self.results.reserve(self.result_tail, head, header.span()) else { return false };
         self.result_tail = self.results.put_message(at, header, body);
         publish(&words.result_tail, self.result_tail);
-        // Half full: the pool should read before there is no room.
-        if self.result_tail - self.rung > RING as u64 / 2 {
-            self.ring();
-            self.rung = self.result_tail;
-        }
+        self.ring_if_half_full();
         true
     }
 

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::arena::{Arena, Keep, Party, Slot};
-use super::channel::{DISPATCHER, HELPER, Lane, Memory};
+use super::channel::{DISPATCHER, HELPER, Lane, Memory, ReadRun};
 use super::functions::Functions;
 use super::linux::{self, Bell, Waited};
 use super::message::{Kind, append, split};
@@ -79,9 +79,9 @@ pub enum Waiting {
 
 /// Items that are offered together.
 #[derive(Debug)]
-pub struct Offer<'a> {
+pub struct Offer {
     /// Messages, one behind another.
-    pub bytes: &'a [u8],
+    pub bytes: Vec<u8>,
     /// Where each begins.
     pub starts: Vec<u32>,
     /// What items have in the arena, by their place among these.
@@ -320,17 +320,17 @@ impl Pool {
 
     /// Adds items to a job and hands out what it can; says the index of the first. `sealed`: no more will come.
     /// `waits`: the caller will wait for them, so nobody else need look.
-    pub fn offer(&self, job: JobId, function: u32, offer: Offer<'_>, sealed: bool, waits: bool) -> u64 {
+    pub fn offer(&self, job: JobId, function: u32, offer: Offer, sealed: bool, waits: bool) -> u64 {
         let Offer { bytes, starts, kept } = offer;
         let mut core = self.lock();
         let Some(items) = core.items.get_mut(&job) else { return 0 };
-        let first = items.count();
-        if !starts.is_empty() {
-            items.push(function, bytes, &starts);
+        let (first, count) = (items.count(), starts.len() as u64);
+        if count > 0 {
+            items.push(function, bytes, starts);
             for (place, kept) in kept {
                 items.keep(first + u64::from(place), kept);
             }
-            core.scheduler.offer(job, starts.len() as u64);
+            core.scheduler.offer(job, count);
         }
         if sealed {
             core.seal(job);
@@ -345,7 +345,7 @@ impl Pool {
         let mut core = self.lock();
         let Some(items) = core.items.get_mut(&job) else { return 0 };
         let index = items.count();
-        items.push(function, &[0; 8], &[0]);
+        items.push(function, vec![0; 8], vec![0]);
         core.scheduler.offer_finished(job);
         let mut bytes = Vec::new();
         append(&mut bytes, kind, 0, body);
@@ -408,6 +408,15 @@ impl Pool {
             }
             found.results.fetch()
         })
+    }
+
+    /// Results that may be fetched now, how many items are not finished, and how many should be; nothing when the job was
+    /// dropped.
+    pub fn turn(&self, job: JobId) -> Option<(Vec<Run>, u64, u64)> {
+        let mut core = self.lock();
+        self.pump(&mut core);
+        let runs = core.jobs.get_mut(&job)?.results.fetch();
+        Some((runs, core.scheduler.unfinished(job), 2 * core.scheduler.window(job)))
     }
 
     /// The result of a single call, if it is there.
@@ -1029,9 +1038,9 @@ impl Core {
     fn read(&mut self, worker: usize) -> bool {
         let piece = self.scheduler.front(worker);
         let mut bytes = Vec::new();
-        let (mut count, mut has_parcels) =
-            piece.map_or((0, false), |piece| self.lanes[worker].read_run(piece.count, &mut bytes));
-        if count == 0 {
+        let mut found =
+            piece.map_or_else(ReadRun::default, |piece| self.lanes[worker].read_run(piece.count, &mut bytes));
+        if found.count == 0 {
             match self.lanes[worker].read_one() {
                 Found::Message(header, body) if header.kind == Kind::Broken => {
                     let failure = Failure::Initializer(body.into());
@@ -1040,7 +1049,8 @@ impl Core {
                 }
                 Found::Message(header, body) => {
                     append(&mut bytes, header.kind, 0, body);
-                    (count, has_parcels) = (1, header.kind == Kind::Parcel);
+                    let has_parcels = header.kind == Kind::Parcel;
+                    found = ReadRun { count: 1, has_parcels, has_failures: header.kind.is_failure() };
                 }
                 Found::Nothing => {
                     self.lanes[worker].release(); // fragments were read: there is room for more of them
@@ -1054,13 +1064,14 @@ impl Core {
             }
         }
         let Some(piece) = piece else { return false };
-        let slots = if has_parcels { self.adopt(worker, &bytes) } else { Some(VecDeque::new()) };
+        let slots = if found.has_parcels { self.adopt(worker, &bytes) } else { Some(VecDeque::new()) };
         let Some(slots) = slots else {
             self.kill(worker); // what it sent is not its own
             return false;
         };
+        let ReadRun { count, has_failures, .. } = found;
         self.scheduler.finished(worker, count);
-        self.deliver(piece.job, Run { slots, ..Run::new(piece.first, count, bytes) });
+        self.deliver(piece.job, Run { slots, has_failures, ..Run::new(piece.first, count, bytes) });
         true
     }
 

@@ -122,6 +122,7 @@ impl Mapping {
     }
 
     /// Where it begins.
+    #[inline]
     pub fn base(&self) -> NonNull<u8> {
         self.base
     }

@@ -95,11 +95,13 @@ pub struct Header {
 
 impl Header {
     /// A whole message.
+    #[inline]
     pub const fn new(kind: Kind, function: u32, length: usize) -> Self {
         Self { kind, more: false, function, length }
     }
 
     /// As a word.
+    #[inline]
     pub const fn encode(self) -> u64 {
         debug_assert!(self.length < 1 << 40 && self.function < FUNCTIONS);
         self.length as u64
@@ -120,12 +122,70 @@ impl Header {
     }
 
     /// Bytes that the whole message takes.
+    #[inline]
     pub const fn span(self) -> usize {
         span(self.length)
     }
 }
 
+/// A number by itself, or None: what most small items and results are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Number {
+    /// `None`, `Int` or `Float`.
+    pub kind: Kind,
+    /// Its bits; zero for None.
+    pub bits: u64,
+}
+
+impl Number {
+    /// Its header.
+    #[inline]
+    pub const fn header(self, function: u32) -> Header {
+        Header::new(self.kind, function, if matches!(self.kind, Kind::None) { 0 } else { HEADER })
+    }
+
+    /// What a whole message with this first word is, if it is a number; and how many bytes it takes.
+    #[inline]
+    pub const fn kind_of(word: u64) -> Option<(Kind, usize)> {
+        // All bits but the function's.
+        match word & ((1 << 46) - 1) {
+            NONE => Some((Kind::None, HEADER)),
+            INT => Some((Kind::Int, 2 * HEADER)),
+            FLOAT => Some((Kind::Float, 2 * HEADER)),
+            _ => None,
+        }
+    }
+
+    /// The number that `bytes` begin with, if they do, and what follows.
+    #[inline]
+    pub fn split(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (kind, span) = Self::kind_of(u64::from_le_bytes(*bytes.first_chunk()?))?;
+        if span == HEADER {
+            return Some((Self { kind, bits: 0 }, &bytes[HEADER..]));
+        }
+        let bits = u64::from_le_bytes(*bytes.get(HEADER..)?.first_chunk()?);
+        Some((Self { kind, bits }, &bytes[span..]))
+    }
+
+    /// Appends it as a whole message.
+    #[inline]
+    pub fn append(self, bytes: &mut Vec<u8>, function: u32) {
+        let header = self.header(function).encode().to_le_bytes();
+        if matches!(self.kind, Kind::None) {
+            bytes.extend_from_slice(&header);
+        } else {
+            let both = (u128::from(self.bits) << 64 | u128::from(u64::from_le_bytes(header))).to_le_bytes();
+            bytes.extend_from_slice(&both);
+        }
+    }
+}
+
+const NONE: u64 = Header::new(Kind::None, 0, 0).encode();
+const INT: u64 = Header::new(Kind::Int, 0, HEADER).encode();
+const FLOAT: u64 = Header::new(Kind::Float, 0, HEADER).encode();
+
 /// Bytes that a message with a body of `length` takes.
+#[inline]
 pub const fn span(length: usize) -> usize {
     HEADER + length.next_multiple_of(HEADER)
 }
@@ -176,6 +236,28 @@ mod tests {
         let (third, body, rest) = split(rest).expect("a message");
         assert_eq!((third.kind, body, rest), (Kind::Int, &9_i64.to_le_bytes()[..], &b""[..]));
         assert_eq!(split(rest), None);
+    }
+
+    #[test]
+    fn numbers_are_messages_like_others() {
+        let numbers = [(Kind::Int, 9_u64), (Kind::None, 0), (Kind::Float, 1.5_f64.to_bits())];
+        let (mut quickly, mut slowly) = (Vec::new(), Vec::new());
+        for (kind, bits) in numbers {
+            Number { kind, bits }.append(&mut quickly, 7);
+            let body = bits.to_le_bytes();
+            append(&mut slowly, kind, 7, if kind == Kind::None { &[] } else { &body });
+        }
+        assert_eq!(quickly, slowly);
+        let mut rest = &quickly[..];
+        for (kind, bits) in numbers {
+            let (number, after) = Number::split(rest).expect("a number");
+            assert_eq!(number, Number { kind, bits });
+            rest = after;
+        }
+        let mut text = Vec::new();
+        append(&mut text, Kind::Str, 7, b"8 bytes!");
+        assert_eq!(Number::split(&text), None);
+        assert_eq!(Number::split(&quickly[..12]), None);
     }
 
     #[test]

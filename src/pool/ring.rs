@@ -7,7 +7,7 @@
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::message::{HEADER, Header, Kind, span};
+use super::message::{HEADER, Header, Kind, Number, span};
 
 /// The bytes; a power of two.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,7 @@ impl Ring {
     }
 
     /// Where a message of `span` bytes may be written, past a pad if it must, or nothing when there is no room.
+    #[inline]
     pub fn reserve(&self, tail: u64, head: u64, span: usize) -> Option<u64> {
         let (free, until_end) = (self.free(tail, head), self.until_end(tail));
         if span <= until_end {
@@ -69,6 +70,34 @@ impl Ring {
         at + span(body.len()) as u64
     }
 
+    /// The same for a number.
+    #[inline]
+    pub fn put_number(&self, at: u64, number: Number) -> u64 {
+        let header = number.header(0);
+        assert!(header.span() <= self.until_end(at));
+        self.put_header(at, header);
+        if header.length > 0 {
+            // SAFETY: the second word of a message that fits, as was just checked.
+            unsafe { self.word(at).add(1).write(number.bits) };
+        }
+        at + header.span() as u64
+    }
+
+    /// The message at `at`, published as for [`Ring::message`], if it is a number: also its function, and its end.
+    #[inline]
+    pub fn number(&self, at: u64) -> Option<(Number, u32, u64)> {
+        // SAFETY: as in `message`.
+        let word = unsafe { self.word(at).read() };
+        let (kind, span) = Number::kind_of(word)?;
+        if span > self.until_end(at) {
+            return None;
+        }
+        // SAFETY: as above; it has a second word unless it is None.
+        let bits = if span > HEADER { unsafe { self.word(at).add(1).read() } } else { 0 };
+        Some((Number { kind, bits }, (word >> 46) as u32, at + span as u64))
+    }
+
+    #[inline]
     fn put_header(&self, at: u64, header: Header) {
         // SAFETY: positions are multiples of 8, so the word is aligned and inside the ring.
         unsafe { self.word(at).write(header.encode()) };
@@ -100,21 +129,25 @@ impl Ring {
         unsafe { std::slice::from_raw_parts(self.place(from), length) }
     }
 
+    #[inline]
     fn free(&self, tail: u64, head: u64) -> usize {
         // A reader that died half-way, or that lies, must not make us write out of bounds: `put` checks again.
         self.size.saturating_sub(tail.saturating_sub(head) as usize)
     }
 
     /// Bytes from a position to the ring's end.
+    #[inline]
     pub fn until_end(&self, at: u64) -> usize {
         self.size - (at as usize & (self.size - 1))
     }
 
     /// Aligned, for positions and the base are multiples of 8.
+    #[inline]
     fn word(&self, at: u64) -> *mut u64 {
         self.place(at).cast()
     }
 
+    #[inline]
     fn place(&self, at: u64) -> *mut u8 {
         // SAFETY: the remainder is below the size.
         unsafe { self.base.as_ptr().add(at as usize & (self.size - 1)) }
@@ -175,6 +208,17 @@ pub enum Found<'a> {
 }
 
 impl Reader {
+    /// The same for a number that is the next message; nothing when something else is.
+    #[inline]
+    pub fn next_number(&mut self, ring: &Ring, tail: u64) -> Option<(Number, u32)> {
+        if !self.parts.is_empty() || self.head >= tail {
+            return None;
+        }
+        let (number, function, end) = ring.number(self.head)?;
+        self.head = end;
+        Some((number, function))
+    }
+
     /// The next message before `tail`. What is found is read: the reader stands behind it.
     pub fn next<'a>(&'a mut self, ring: &'a Ring, tail: u64) -> Found<'a> {
         if self.is_whole {
@@ -213,6 +257,7 @@ impl Reader {
 }
 
 /// Publishes what was written before, or that what was read may be overwritten.
+#[inline]
 pub fn publish(word: &AtomicU64, position: u64) {
     // Release: whoever sees the position sees the bytes before it.
     word.store(position, Ordering::Release);

@@ -8,6 +8,9 @@ use super::parcel::{self, Mode};
 
 /// A batch is closed at this size.
 const BATCH_BYTES: usize = 1 << 16;
+/// What is smaller joins the batch before it: single calls come one by one, and a batch for each would cost more than
+/// the calls.
+const SMALL: usize = 1 << 12;
 
 /// Encoded items side by side, all for one function.
 #[derive(Debug)]
@@ -52,26 +55,20 @@ impl Items {
     }
 
     /// Appends items: messages, and where each begins. An item that is larger than `body_max` must come alone.
-    pub fn push(&mut self, function: u32, bytes: &[u8], starts: &[u32]) {
-        let first = self.count;
-        self.count += starts.len() as u64;
+    pub fn push(&mut self, function: u32, bytes: Vec<u8>, starts: Vec<u32>) {
+        let (first, left) = (self.count, starts.len() as u64);
+        self.count += left;
         if let Some(last) = self.batches.back_mut() {
-            // Single calls come one by one; a batch for each would cost more than the calls.
-            if last.function == function && last.bytes.len() + bytes.len() <= BATCH_BYTES && last.left > 0 {
+            let fits = bytes.len() < SMALL && last.bytes.len() + bytes.len() <= BATCH_BYTES;
+            if last.function == function && fits && last.left > 0 {
                 let base = last.bytes.len() as u32;
-                last.bytes.extend_from_slice(bytes);
+                last.bytes.extend_from_slice(&bytes);
                 last.starts.extend(starts.iter().map(|start| base + start));
-                last.left += starts.len() as u64;
+                last.left += left;
                 return;
             }
         }
-        self.batches.push_back(Batch {
-            first,
-            function,
-            bytes: bytes.to_vec(),
-            starts: starts.to_vec(),
-            left: starts.len() as u64,
-        });
+        self.batches.push_back(Batch { first, function, bytes, starts, left });
     }
 
     /// The last item, which was pushed just now, has this in the arena until it is finished.
@@ -130,12 +127,14 @@ pub struct Run {
     pub bytes: Vec<u8>,
     /// What they have in the arena, in their order.
     pub slots: VecDeque<Slot>,
+    /// Whether some may be failures.
+    pub has_failures: bool,
 }
 
 impl Run {
     /// Without anything in the arena.
     pub fn new(first: u64, count: u64, bytes: Vec<u8>) -> Self {
-        Self { first, count, bytes, slots: VecDeque::new() }
+        Self { first, count, bytes, slots: VecDeque::new(), has_failures: true }
     }
 }
 
@@ -292,8 +291,8 @@ mod tests {
     fn items_go_when_they_are_finished_in_whatever_order() {
         let mut items = Items::default();
         let (bytes, starts) = messages(BATCH_BYTES / 16);
-        items.push(0, &bytes, &starts);
-        items.push(0, &bytes, &starts);
+        items.push(0, bytes.clone(), starts.clone());
+        items.push(0, bytes.clone(), starts.clone());
         let half = starts.len() as u64;
         assert_eq!(items.batches.len(), 2);
         items.finished(half, half); // the second batch first
@@ -309,7 +308,7 @@ mod tests {
         let mut items = Items::default();
         let (bytes, starts) = messages(1);
         for function in [0, 0, 1, 1, 1] {
-            items.push(function, &bytes, &starts);
+            items.push(function, bytes.clone(), starts.clone());
         }
         assert_eq!(items.batches.len(), 2);
         let (batch, offset) = items.find(4).expect("it is there");

@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import RemoteTraceback
 from pathlib import Path
 from typing import Any
 
@@ -401,3 +403,71 @@ def test_results_are_dropped_with_their_last_reference(processes: Pool) -> None:
 def test_the_pool_prints_itself(processes: Pool) -> None:
     assert repr(processes) == "<coterie._pool.pool.Pool state=RUN pool_size=2>"
     assert coterie.Pool is Pool
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        range(0),
+        range(5, -70_000, -3),
+        range(2**63 - 3, 2**63 + 3),
+        range(-(2**70), -(2**70) + 4),
+        tuple(range(10)),
+        [0, True, 1.5, None, -(2**63), 2**63, "text", float("inf")],
+        {"keys": 1, "of": 2},
+    ],
+)
+def test_maps_take_whatever_has_a_length(items: Any) -> None:
+    with Pool(2) as pool:
+        found = pool.map(repr, items)
+        assert found == [repr(item) for item in items]
+        assert pool.map_async(repr, items).get() == found
+
+
+class Liar:
+    """Says that it has another length than it has."""
+
+    def __init__(self, says: int, has: int) -> None:
+        self.says, self.has = says, has
+
+    def __len__(self) -> int:
+        return self.says
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.has))
+
+
+@pytest.mark.parametrize(("says", "has"), [(3, 5), (5, 3), (0, 2), (2, 0)])
+def test_an_input_need_not_have_the_length_that_it_says(says: int, has: int) -> None:
+    with Pool(2) as pool:
+        assert pool.map(abs, Liar(says, has)) == list(range(has))
+
+
+def test_an_input_that_raises_half_way_fails_the_map_and_nothing_else() -> None:
+    class Raises(Liar):
+        def __iter__(self) -> Iterator[int]:
+            yield from range(1000)
+            raise ZeroDivisionError("half-way")
+
+    with Pool(2) as pool:
+        with pytest.raises(ZeroDivisionError, match="half-way"):
+            pool.map(abs, Raises(2000, 0))
+        assert pool.map(abs, [-1]) == [1]
+
+
+def test_the_first_failure_that_comes_is_the_maps() -> None:
+    with Pool(1) as pool:
+        with pytest.raises(ZeroDivisionError) as caught:
+            pool.map(_one_over, [1, 0, 2, "text"])
+        assert isinstance(caught.value.__cause__, RemoteTraceback)
+
+
+def _one_over(x: Any) -> float:
+    return 1 / x
+
+
+def test_many_threads_map_at_the_same_time() -> None:
+    with Pool(2) as pool, ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda start: pool.map(abs, range(-start, 0)), range(0, 40_000, 2_500)))
+    assert [len(values) for values in found] == list(range(0, 40_000, 2_500))
+    assert all(values == list(range(len(values), 0, -1)) for values in found)

@@ -4,6 +4,7 @@ import gc
 import multiprocessing
 import os
 import pickle
+import resource
 import subprocess
 import sys
 import time
@@ -335,3 +336,20 @@ if __name__ == "__main__":
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, done.stdout) == (0, "b'abc'\n"), done.stderr
+
+
+def test_a_map_of_more_than_memory_holds_only_what_is_in_flight() -> None:
+    array = np.ones(MIB // 8)
+    with Pool(1, memory_limit=64 * MIB) as pool:
+        before = peak()
+        assert sum(pool.map(_slowly_first, [array] * 300)) == 300
+        assert peak() - before < 150 * MIB, "300 MiB were sent"
+
+
+def _slowly_first(array: Any) -> float:
+    time.sleep(0.001)
+    return float(array[0])
+
+
+def peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB

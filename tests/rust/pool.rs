@@ -145,7 +145,7 @@ fn answers(pool: &Pool, order: Order, items: usize) -> Result<Vec<Run>, String> 
             starts.push(bytes.len() as u32);
             append(&mut bytes, Kind::Int, function, &number.to_le_bytes());
         }
-        let offer = Offer { bytes: &bytes, starts, kept: Vec::new() };
+        let offer = Offer { bytes, starts, kept: Vec::new() };
         pool.offer(job, function, offer, false, true);
     }
     pool.seal(job);

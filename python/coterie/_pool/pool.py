@@ -602,7 +602,7 @@ class Pool:
             result._bar = bars.bar(self._progress, len(cast("Sized", iterable)), self._name)
             if told:
                 self._told[job, WHOLE] = result
-            core.offer(job, place, iterable, True, waits)
+            result._offer(place, iterable, waits=waits)
         except BaseException as error:
             if job is not None:
                 self._told.pop((job, WHOLE), None)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 from coterie._pool.progress import INTERVAL, Bar
 
 if TYPE_CHECKING:
+    from coterie._coterie import PoolMap
     from coterie._pool.pool import Pool
 
 R = TypeVar("R")
@@ -146,6 +147,16 @@ class MapResult(AsyncResult[R]):
 
     _job = -1
     _bar: Bar | None = None
+    # What feeds and gathers it, when one thread does nothing else meanwhile.
+    _map: PoolMap | None = None
+
+    def _offer(self, function: int, items: Any, *, waits: bool) -> None:
+        """Hands out all items; or, when this thread waits for nothing else, as many at a time as keep the workers busy."""
+        core = cast("Pool", self._pool)._core
+        if waits:
+            self._map = core.begin(self._job, function, items, len(items))
+        else:
+            core.offer(self._job, function, items, True, False)
 
     def _is_there(self) -> bool:
         pool = self._pool
@@ -156,15 +167,25 @@ class MapResult(AsyncResult[R]):
         if pool is None:
             return OVER
         if self._bar is None:
-            return pool._core.wait_over(self._job, timeout)
+            return self._advance(pool, timeout)
         return self._watch(pool, self._bar, timeout)
+
+    def _advance(self, pool: Pool, timeout: float | None) -> int:
+        if self._map is None:
+            return pool._core.wait_over(self._job, timeout)
+        try:
+            return pool._core.advance(self._map, timeout)
+        except Exception as error:  # noqa: BLE001 - whatever the user's iterator raises
+            pool._core.forget(self._job)
+            self._settle(False, error)
+            return OVER
 
     def _watch(self, pool: Pool, bar: Bar, timeout: float | None) -> int:
         """Waits, and tells the bar."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
             left = INTERVAL if deadline is None else max(0.0, min(INTERVAL, deadline - time.monotonic()))
-            status = pool._core.wait_over(self._job, left)
+            status = self._advance(pool, left)
             progress = pool._core.progress(self._job)
             if progress is not None:
                 bar.to(progress[0])
@@ -176,7 +197,9 @@ class MapResult(AsyncResult[R]):
 
     def _take(self) -> tuple[bool, Any]:
         pool = cast("Pool", self._pool)
-        found = pool._core.gather(self._job) if pool._core.is_over(self._job) else None
+        found = None
+        if pool._core.is_over(self._job):
+            found = pool._core.gather(self._job) if self._map is None else self._map.results()
         pool._core.forget(self._job)
         if found is None:
             return False, pool._why_not()

@@ -2,8 +2,10 @@
 //! all else, subclasses and `True` among it, goes through pickle, so that it comes back as what it was. What is large lies
 //! in the arena: the bodies of messages, and the buffers that pickle leaves out of them.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ffi::c_int;
+use std::mem;
 use std::ptr::NonNull;
 use std::sync::{Arc, Mutex};
 
@@ -17,7 +19,7 @@ use super::super::{errors, guard};
 use crate::pool::arena::Place;
 use crate::pool::arena::{Arena, Keep, Looked, Party, Shared, Slot, THRESHOLD, View};
 use crate::pool::driver::Offer;
-use crate::pool::message::{Kind, append};
+use crate::pool::message::{Kind, Number, append};
 use crate::pool::parcel::{self, Mode, Outline, Parcel, Part};
 
 /// Objects on their way between threads of this process, by handle.
@@ -126,6 +128,33 @@ pub(super) fn plain<'a>(object: &'a Bound<'_, PyAny>) -> Option<Plain<'a>> {
     None
 }
 
+/// The object as a number, if it is exactly one, or None.
+#[inline]
+pub(super) fn number(object: &Bound<'_, PyAny>) -> Option<Number> {
+    if object.is_exact_instance_of::<PyInt>() {
+        let mut overflow = 0;
+        // SAFETY: as in `plain`.
+        let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(object.as_ptr(), &raw mut overflow) };
+        return (overflow == 0).then_some(Number { kind: Kind::Int, bits: value as u64 });
+    }
+    if object.is_exact_instance_of::<PyFloat>() {
+        // SAFETY: it is a float, alive and attached.
+        let value = unsafe { ffi::PyFloat_AsDouble(object.as_ptr()) };
+        return Some(Number { kind: Kind::Float, bits: value.to_bits() });
+    }
+    object.is_none().then_some(Number { kind: Kind::None, bits: 0 })
+}
+
+/// The number as an object.
+#[inline]
+pub(super) fn from_number(py: Python<'_>, number: Number) -> PyResult<Bound<'_, PyAny>> {
+    Ok(match number.kind {
+        Kind::Int => (number.bits as i64).into_pyobject(py)?.into_any(),
+        Kind::Float => PyFloat::new(py, f64::from_bits(number.bits)).into_any(),
+        _ => py.None().into_bound(py),
+    })
+}
+
 /// Bytes that an object lends.
 pub(super) struct Lent(PyBuffer<u8>);
 
@@ -156,6 +185,8 @@ pub(super) struct Sender<'a, 'py> {
     pub(super) arena: Option<&'a Arc<Arena>>,
     /// Whether the reader takes over what lies in the arena, or copies it.
     pub(super) mode: Mode,
+    /// Something found no room in the arena.
+    pub(super) is_crowded: Cell<bool>,
 }
 
 /// What an object became.
@@ -251,7 +282,11 @@ impl<'py> Sender<'_, 'py> {
     }
 
     fn place(&self, py: Python<'_>, bytes: &[u8]) -> Option<Slot> {
-        place(py, self.arena?, bytes)
+        let slot = place(py, self.arena?, bytes);
+        if slot.is_none() {
+            self.is_crowded.set(true);
+        }
+        slot
     }
 }
 
@@ -416,21 +451,17 @@ pub(super) struct Encoded {
     /// What items have in the arena, by their place.
     kept: Vec<(u32, Vec<Keep>)>,
     body_max: usize,
+    /// How many bytes and items the last batch had.
+    expected: (usize, usize),
 }
 
 impl Encoded {
     pub(super) fn new(body_max: usize) -> Self {
-        Self { bytes: Vec::new(), starts: Vec::new(), kept: Vec::new(), body_max }
+        Self { bytes: Vec::new(), starts: Vec::new(), kept: Vec::new(), body_max, expected: (0, 0) }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.starts.is_empty()
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.bytes.clear();
-        self.starts.clear();
-        self.kept.clear();
     }
 
     /// Appends one item; says whether the batch should end with it, because it is large.
@@ -458,6 +489,17 @@ impl Encoded {
         Ok(is_large || self.bytes.len() - start > self.body_max)
     }
 
+    /// The same for a number.
+    #[inline]
+    pub(super) fn push_number(&mut self, function: u32, number: Number) {
+        if self.starts.is_empty() {
+            self.bytes.reserve(self.expected.0);
+            self.starts.reserve(self.expected.1);
+        }
+        self.starts.push(self.bytes.len() as u32);
+        number.append(&mut self.bytes, function);
+    }
+
     pub(super) fn push_object(
         &mut self,
         function: u32,
@@ -469,22 +511,21 @@ impl Encoded {
         Ok(false)
     }
 
-    /// What is there: all but the last, and the last by itself when it is too large to share a batch. What it has in the
-    /// arena goes with it.
-    pub(super) fn parts(&mut self) -> Vec<Offer<'_>> {
-        let last = self.starts.last().map_or(0, |&start| start as usize);
-        let is_large = self.bytes.len() - last > self.body_max;
-        let mut kept = std::mem::take(&mut self.kept);
-        let count = self.starts.len();
-        if !is_large || count == 1 {
-            return vec![Offer { bytes: &self.bytes, starts: std::mem::take(&mut self.starts), kept }];
+    /// What is there, which is gone then: all but the last, and the last by itself when it is too large to share a batch.
+    /// What it has in the arena goes with it.
+    pub(super) fn parts(&mut self) -> Vec<Offer> {
+        self.expected = (self.bytes.len(), self.starts.len());
+        let mut bytes = mem::take(&mut self.bytes);
+        let (mut starts, mut kept) = (mem::take(&mut self.starts), mem::take(&mut self.kept));
+        let last = starts.last().map_or(0, |&start| start as usize);
+        let is_large = bytes.len() - last > self.body_max;
+        if !is_large || starts.len() == 1 {
+            return vec![Offer { bytes, starts, kept }];
         }
-        let of_last = kept.pop_if(|(place, _)| *place as usize == count - 1);
+        starts.pop();
+        let of_last = kept.pop_if(|(place, _)| *place as usize == starts.len());
         let of_last = of_last.into_iter().map(|(_, kept)| (0, kept)).collect();
-        let others = self.starts[..count - 1].to_vec();
-        vec![
-            Offer { bytes: &self.bytes[..last], starts: others, kept },
-            Offer { bytes: &self.bytes[last..], starts: vec![0], kept: of_last },
-        ]
+        let large = bytes.split_off(last);
+        vec![Offer { bytes, starts, kept }, Offer { bytes: large, starts: vec![0], kept: of_last }]
     }
 }

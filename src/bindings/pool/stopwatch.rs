@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::pool::linux;
 use crate::time::Instant;
 
-/// At most this many items are taken together: with them reading the clock costs a nanosecond an item.
-const STRIDE_MAX: u32 = 32;
+/// At most this many items are taken together: with them reading the clock costs a nanosecond or two an item.
+const STRIDE_MAX: u32 = 64;
 /// Items that take longer than this, in nanoseconds, are taken one by one.
 const LONG: u64 = 20_000;
 

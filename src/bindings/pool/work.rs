@@ -1,5 +1,6 @@
 //! The loop of a worker: claim an item, decode it, call, write the result, claim the next.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex};
 
 use pyo3::exceptions::PyValueError;
@@ -7,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use super::super::guard;
+use super::call;
 use super::codec::{self, Arrival, Objects, Packed, Plain, Sender};
 use super::stopwatch::Stopwatch;
 use crate::pool::arena::{Arena, Keep, Party};
@@ -90,6 +92,7 @@ impl PoolDesk {
                     dumps: codec.getattr("dumps")?,
                     arena: self.arena.as_ref(),
                     mode: Mode::Owned,
+                    is_crowded: Cell::new(false),
                 },
                 functions: Vec::new(),
                 watch: Stopwatch::new(),
@@ -134,7 +137,10 @@ impl<'py> Worker<'_, 'py> {
             match desk.claim() {
                 Next::Item => {
                     self.watch.begin();
-                    let (function, item) = self.read(desk)?;
+                    let (function, item) = match desk.read_number() {
+                        Some((number, function)) => (function, codec::from_number(self.py, number)),
+                        None => self.read(desk)?,
+                    };
                     self.watch.lap();
                     let result = item.and_then(|item| self.call(function, &item));
                     self.watch.lap();
@@ -184,11 +190,9 @@ impl<'py> Worker<'_, 'py> {
         self.load(place)?;
         match &self.functions[place as usize] {
             Function::Loaded(Style::One, function) => {
-                let none = std::ptr::null_mut::<pyo3::ffi::PyObject>();
-                // SAFETY: both are alive and attached; the list of arguments ends with a null.
+                // SAFETY: both are alive and attached.
                 unsafe {
-                    let result =
-                        pyo3::ffi::PyObject_CallFunctionObjArgs(function.as_ptr(), item.as_ptr(), none);
+                    let result = call::with_one(function.as_ptr(), item.as_ptr());
                     Bound::from_owned_ptr_or_err(self.py, result)
                 }
             }
@@ -245,6 +249,9 @@ impl<'py> Worker<'_, 'py> {
         };
         if let Some(objects) = self.objects {
             return send(self.py, desk, Kind::Object, &objects.put(&result)?.to_le_bytes());
+        }
+        if codec::number(&result).is_some_and(|number| desk.write_number(number)) {
+            return Ok(());
         }
         if let Some(plain) = codec::plain(&result).filter(Plain::is_short) {
             return self.answer_plain(desk, &plain);
