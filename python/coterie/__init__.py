@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     )
     from coterie._client.client import connect as connect
     from coterie._client.fence import Fence as Fence
+    from coterie._member.cluster import Cluster as Cluster
+    from coterie._member.member import Member as Member
     from coterie._pool.executor import Executor as Executor, Future as Future
     from coterie._pool.outcome import Outcome as Outcome
     from coterie._pool.pool import Pool as Pool
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AuthError",
+    "Cluster",
     "CompactedError",
     "ConfigError",
     "ConsistentHash",
@@ -80,6 +83,7 @@ __all__ = [
     "InvariantViolated",
     "LockLostError",
     "LockTimeoutError",
+    "Member",
     "NoBackendError",
     "NotLeaderError",
     "Outcome",
@@ -100,10 +104,12 @@ __all__ = [
 
 # Names that are loaded when somebody first asks for them, and where they are.
 _LATER = {
+    "Cluster": "coterie._member.cluster",
     "ConsistentHash": "coterie.ring",
     "Executor": "coterie._pool.executor",
     "Fence": "coterie._client.fence",
     "Future": "coterie._pool.executor",
+    "Member": "coterie._member.member",
     "Outcome": "coterie._pool.outcome",
     "Pool": "coterie._pool.pool",
     "TaskTimeoutError": "coterie._pool.timeouts",

@@ -3,10 +3,11 @@ The compiled half of Coterie. Import `coterie` instead: the names here may chang
 """
 
 from _typeshed import Incomplete, SupportsGetItem
+from os import PathLike
 from typing import Any, Self, final
 from typing_extensions import Buffer, disjoint_base
 
-__all__ = ["Balancer", "CheckHistory", "CheckPart", "ClientAcquisition", "ClientCore", "ClientHold", "ClientQueue", "ClientWatch", "Lease", "PoolCore", "PoolDesk", "PoolListener", "PoolMap", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "pool_follow", "pool_hold", "pool_pin", "pool_resume", "provoke_panic", "raft_begin", "raft_line", "sim_shrink", "sim_swarm", "version"]
+__all__ = ["Balancer", "CheckHistory", "CheckPart", "ClientAcquisition", "ClientCore", "ClientHold", "ClientQueue", "ClientWatch", "Lease", "MemberCore", "PoolCore", "PoolDesk", "PoolListener", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "pool_follow", "pool_hold", "pool_pin", "pool_resume", "provoke_panic", "raft_begin", "raft_line", "sim_shrink", "sim_swarm", "version"]
 
 @disjoint_base
 class Balancer:
@@ -159,6 +160,10 @@ class ClientCore:
         Acquires a lock. Without `to`, waits at most `wait` seconds (None: for ever; 0: takes no place in the queue), and
         returns what is held, or None. With it, returns what cancels.
         """
+    def add(self, /, name: str, address: str, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        Adds a member as an observer. Leader only, as all changes.
+        """
     def close(self, /, to: tuple[ClientQueue, Any] | None = None) -> Any:
         """
         Says goodbye.
@@ -174,6 +179,10 @@ class ClientCore:
     def delete(self, /, key: Any, prefix: bool, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
         """
         Takes keys away; how many.
+        """
+    def demote(self, /, id: int, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        Makes a voter an observer.
         """
     def entry(self, /, key: Any, revision: int | None, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
         """
@@ -204,6 +213,15 @@ class ClientCore:
         """
         A client of a member in memory: of its own, or of the one of that name.
         """
+    @staticmethod
+    def network(addresses: SupportsGetItem[int, str], cluster: str, secret: bytes | bool | str | PathLike[str] | None, tls: tuple[bytes | str | PathLike[str], bytes | str | PathLike[str], bytes | str | PathLike[str]] | None, grace: float | None) -> ClientCore:
+        """
+        A client of the cluster whose members listen at these addresses.
+        """
+    def promote(self, /, id: int, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        Makes an observer a voter.
+        """
     def put(self, /, key: Any, value: Any, lease: int, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
         """
         Sets a key; its revision.
@@ -215,6 +233,10 @@ class ClientCore:
     def range(self, /, start: Any, end: Any | None, prefix: bool, limit: int, descending: bool, keys_only: bool, count_only: bool, revision: int | None, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
         """
         Entries, whether there are more, how many, and as of which revision.
+        """
+    def remove(self, /, id: int, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        Takes a member out of the cluster.
         """
     def revoke(self, /, lease: int, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
         """
@@ -228,6 +250,10 @@ class ClientCore:
         """
         If all conditions hold, does the steps of one list, else those of the other; whether they held, and what came of
         each step.
+        """
+    def transfer(self, /, id: int, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        Hands leadership to another voter.
         """
     def watch(self, /, key: Any, prefix: bool, start: int | None, previous: bool) -> ClientWatch:
         """
@@ -323,6 +349,58 @@ class Lease:
         """
 
 @final
+class MemberCore:
+    """
+    A running member.
+    """
+    def __new__(cls, /, settings: Incomplete) -> Self: ...
+    @property
+    def address(self, /) -> str:
+        """
+        Where it listens.
+        """
+    def client(self, /, grace: float | None) -> ClientCore:
+        """
+        A client that asks this member, in this process.
+        """
+    def close(self, /) -> None:
+        """
+        Ends it in order. Two seconds at most.
+        """
+    def failure(self, /) -> BaseException | None:
+        """
+        The error that it stopped with by itself, if it did.
+        """
+    def has_ended(self, /) -> bool:
+        """
+        Whether it has ended.
+        """
+    def heal(self, /) -> None:
+        """
+        Ends all of that.
+        """
+    @property
+    def id(self, /) -> int: ...
+    def kill(self, /) -> None:
+        """
+        Ends it as SIGKILL would.
+        """
+    @property
+    def name(self, /) -> str: ...
+    def partition(self, /, name: str) -> None:
+        """
+        Cuts it off from the peer of that name.
+        """
+    def status(self, /) -> dict[Any, Any]:
+        """
+        How it is, in plain values.
+        """
+    def wait(self, /, timeout: float) -> bool:
+        """
+        Waits so many seconds for its end; says whether it has ended.
+        """
+
+@final
 class PoolCore:
     """
     What runs a pool. Use `coterie.Pool`.
@@ -332,17 +410,9 @@ class PoolCore:
         """
         Nobody wants the results of the job, which shall be done all the same.
         """
-    def advance(self, /, map: PoolMap, timeout: float | None) -> int:
-        """
-        Feeds a map and takes in its results, until it is over: answers as `wait_over`.
-        """
     def appetite(self, /, job: int, most: int) -> int:
         """
         How many more items of the job should be drawn.
-        """
-    def begin(self, /, job: int, function: int, items: Any, count: int) -> PoolMap:
-        """
-        Begins a map that one thread feeds and gathers, by `advance`.
         """
     def cancel(self, /, job: int) -> None:
         """
@@ -550,17 +620,6 @@ class PoolListener:
     def join(self, /, timeout: float) -> bool:
         """
         Waits so many seconds for the thread to end; says whether it has. It does not wait for itself.
-        """
-
-@final
-class PoolMap:
-    """
-    A map that the thread which waits for it feeds as it goes: only so many items are encoded as keep the workers busy, and
-    results are taken in while they are in the caches. Use `coterie.Pool`.
-    """
-    def results(self, /) -> tuple[list[Any], Any | None]:
-        """
-        All results, in order, and the failure that came first.
         """
 
 @disjoint_base

@@ -17,9 +17,11 @@ use std::time::Duration;
 use pyo3::prelude::*;
 
 use super::errors::{ConfigError, StoppedError};
+use super::member::{self, Certificates, Secret};
 use super::{errors, guard};
-use crate::client::{self, Acquire, Batch, Client, Failure, Held, Memory, Settings, Watcher};
-use crate::replica::asks::{self, Ask};
+use crate::client::{self, Acquire, Batch, Client, Failure, Held, Memory, Network, Settings, Transport, Watcher};
+use crate::id::NodeId;
+use crate::replica::asks::{self, Ask, MemberChange};
 use crate::store::{
     Answer, Command, Expected, Keys, LeaseId, Order, Past, Put, PutLease, Query, Range, Revision, Sort,
     Target,
@@ -147,6 +149,11 @@ fn call<'py>(
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the shape of map_err")]
+fn no_thread(error: std::io::Error) -> PyErr {
+    ConfigError::new_err(format!("no thread can be started: {error}"))
+}
+
 fn patience(timeout: f64) -> Duration {
     Instant::from_seconds(timeout) - Instant::ZERO
 }
@@ -188,18 +195,40 @@ impl ClientCore {
     }
 }
 
+impl ClientCore {
+    /// A client that speaks through `transport`.
+    pub(super) fn over(transport: Arc<dyn Transport>, grace: Option<f64>) -> Self {
+        let settings = Settings { grace: grace.map(patience) };
+        Self { client: Ours::new(Client::new(transport, settings)) }
+    }
+}
+
 #[pymethods]
 impl ClientCore {
+    /// A client of the cluster whose members listen at these addresses.
+    #[staticmethod]
+    fn network(
+        py: Python<'_>,
+        addresses: Vec<String>,
+        cluster: String,
+        secret: Option<Secret<'_>>,
+        tls: Option<Certificates<'_>>,
+        grace: Option<f64>,
+    ) -> PyResult<Self> {
+        guard::shielded(|| {
+            let endpoints = member::endpoints(addresses, cluster, secret, tls)?;
+            let network = py.detach(|| Network::start(endpoints)).map_err(no_thread)?;
+            Ok(Self::over(network, grace))
+        })
+    }
+
     /// A client of a member in memory: of its own, or of the one of that name.
     #[staticmethod]
     #[pyo3(signature = (name, grace))]
     fn memory(name: Option<&str>, grace: Option<f64>) -> PyResult<Self> {
         guard::shielded(|| {
             let memory = name.map_or_else(Memory::start, Memory::named);
-            let memory =
-                memory.map_err(|error| ConfigError::new_err(format!("no thread can be started: {error}")))?;
-            let settings = Settings { grace: grace.map(patience) };
-            Ok(Self { client: Ours::new(Client::new(memory.connect(), settings)) })
+            Ok(Self::over(memory.map_err(no_thread)?.connect(), grace))
         })
     }
 
@@ -406,6 +435,46 @@ impl ClientCore {
     #[pyo3(signature = (timeout, to = None))]
     fn members<'py>(&self, py: Python<'py>, timeout: f64, to: To<'py>) -> PyResult<Py<PyAny>> {
         guard::shielded(|| self.ask(py, Ask::Members, timeout, to))
+    }
+
+    /// Adds a member as an observer. Leader only, as all changes.
+    #[pyo3(signature = (name, address, timeout, to = None))]
+    fn add<'py>(
+        &self,
+        py: Python<'py>,
+        name: String,
+        address: String,
+        timeout: f64,
+        to: To<'py>,
+    ) -> PyResult<Py<PyAny>> {
+        guard::shielded(|| {
+            self.ask(py, Ask::Change(vec![MemberChange::Add { name, address }]), timeout, to)
+        })
+    }
+
+    /// Makes an observer a voter.
+    #[pyo3(signature = (id, timeout, to = None))]
+    fn promote<'py>(&self, py: Python<'py>, id: u64, timeout: f64, to: To<'py>) -> PyResult<Py<PyAny>> {
+        let promote = MemberChange::Promote { id: NodeId(id), weight: 1 };
+        guard::shielded(|| self.ask(py, Ask::Change(vec![promote]), timeout, to))
+    }
+
+    /// Makes a voter an observer.
+    #[pyo3(signature = (id, timeout, to = None))]
+    fn demote<'py>(&self, py: Python<'py>, id: u64, timeout: f64, to: To<'py>) -> PyResult<Py<PyAny>> {
+        guard::shielded(|| self.ask(py, Ask::Change(vec![MemberChange::Demote(NodeId(id))]), timeout, to))
+    }
+
+    /// Takes a member out of the cluster.
+    #[pyo3(signature = (id, timeout, to = None))]
+    fn remove<'py>(&self, py: Python<'py>, id: u64, timeout: f64, to: To<'py>) -> PyResult<Py<PyAny>> {
+        guard::shielded(|| self.ask(py, Ask::Change(vec![MemberChange::Remove(NodeId(id))]), timeout, to))
+    }
+
+    /// Hands leadership to another voter.
+    #[pyo3(signature = (id, timeout, to = None))]
+    fn transfer<'py>(&self, py: Python<'py>, id: u64, timeout: f64, to: To<'py>) -> PyResult<Py<PyAny>> {
+        guard::shielded(|| self.ask(py, Ask::Transfer(NodeId(id)), timeout, to))
     }
 
     /// Forgets history before a revision.

@@ -21,6 +21,7 @@ import_exception!(coterie.exceptions, NotLeaderError);
 import_exception!(coterie.exceptions, OverloadedError);
 import_exception!(coterie.exceptions, QuotaError);
 import_exception!(coterie.exceptions, RequestError);
+import_exception!(coterie.exceptions, StorageError);
 import_exception!(coterie.exceptions, StoppedError);
 import_exception!(coterie.exceptions, UnavailableError);
 import_exception!(coterie.exceptions, UnknownNodeError);
@@ -95,4 +96,15 @@ pub(super) fn failure(py: Python<'_>, failure: &Failure) -> PyErr {
         Failure::Overloaded { .. } => with(py.get_type::<OverloadedError>(), fields),
         _ => with(py.get_type::<CompactedError>(), fields),
     }
+}
+
+/// What a disk failed to keep.
+pub(super) fn storage(py: Python<'_>, message: &str, path: &str, offset: Option<u64>) -> PyErr {
+    let error = || -> PyResult<PyErr> {
+        let fields = PyDict::new(py);
+        fields.set_item("path", path)?;
+        fields.set_item("offset", offset)?;
+        Ok(PyErr::from_value(py.get_type::<StorageError>().call((message,), Some(&fields))?))
+    };
+    error().unwrap_or_else(|error| error)
 }

@@ -16,6 +16,7 @@ mod effects;
 mod errors;
 mod faults;
 mod guard;
+mod member;
 #[cfg(target_os = "linux")]
 mod pool;
 mod process;
@@ -39,6 +40,8 @@ mod _coterie {
     #[cfg(unix)]
     #[pymodule_export]
     use super::client::{ClientAcquisition, ClientCore, ClientHold, ClientQueue, ClientWatch};
+    #[pymodule_export]
+    use super::member::MemberCore;
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use super::pool::{

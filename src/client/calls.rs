@@ -197,6 +197,13 @@ impl Inner {
             done(Err(Failure::Stopped("the client is closed".to_owned())));
             return;
         }
+        if consistency == Consistency::Lease
+            && !matches!(query, Query::Watch(_))
+            && let Some(answer) = self.transport.read(query)
+        {
+            done(answer.refusal().map_or(Ok(answer), |refusal| Err(Failure::Refused(refusal))));
+            return;
+        }
         let ask = Ask::Query { query: query.to_bytes(), consistency };
         let respond = move |reply: Reply| match reply {
             Ok(asks::Answer::Queried(answer)) => done(read(answer)),

@@ -76,10 +76,10 @@ struct Pending {
     sent: u32,
 }
 
-/// How often the client looks who leads, and whether its member is still there.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A member that has not answered that for so long is gone.
-const SILENT: Duration = Duration::from_millis(1500);
+/// How often the client looks who leads, and whether its member is still there, while something waits.
+const LOOK_EVERY: Duration = Duration::from_millis(150);
+/// A member that has not answered that for so long is gone, or as good as gone: the others can say more.
+const SILENT: Duration = Duration::from_millis(300);
 /// How long an endpoint may take until there is a connection.
 const DIAL: Duration = Duration::from_secs(1);
 /// How long nobody is dialled when none of all endpoints answered: first, and at last.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::id::NodeId;
 use crate::replica::asks::{Ask, Reply};
+use crate::store::{Answer, Query};
 
 /// Takes the one reply to an ask, on a thread of the transport's. It must not block.
 pub type Responder = Box<dyn FnOnce(Reply) + Send>;
@@ -33,6 +34,11 @@ pub trait Transport: Send + Sync {
     /// is [`Error::Unknown`](crate::replica::asks::Error::Unknown) then. An error other than that says that nothing
     /// happened, however often it was sent.
     fn submit(&self, patience: Duration, ask: Ask, respond: Responder);
+
+    /// Answers at once, on the caller's thread, if what is read is certainly as new as all that was acknowledged.
+    fn read(&self, _query: &Query) -> Option<Answer> {
+        None
+    }
 
     /// The connection that there is now, if there is one.
     fn connection(&self) -> Option<Connection>;

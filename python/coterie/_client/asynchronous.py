@@ -7,14 +7,14 @@ import contextlib
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from coterie import _coterie
 from coterie._client.elections import below
 from coterie._client.keyvalue import following, pairs_of, range_arguments, swap_arguments
 from coterie._client.locks import checked_ttl, lost_error, shown, timeout_error
 from coterie._client.transactions import Conditional
-from coterie._client.urls import open_core
+from coterie._client.urls import File, open_core
 from coterie._client.values import (
     Entry,
     Event,
@@ -52,14 +52,22 @@ __all__ = [
 _To = tuple[_coterie.ClientQueue, "asyncio.Future[Any]"]
 
 
-def connect(url: str, *, timeout: float = 5.0, grace: float | None = 0.03) -> Client:
+def connect(
+    url: str,
+    *,
+    timeout: float = 5.0,
+    grace: float | None = 0.03,
+    cluster: str = "coterie",
+    secret: File | Literal[False] | None = None,
+    tls: tuple[File, File, File] | None = None,
+) -> Client:
     """A client for the event loop that first uses it. As `coterie.connect`, with `await`.
 
     Nothing is sent before something is asked, so this itself is not awaited.
 
     Parameters
     ----------
-    url, timeout, grace
+    url, timeout, grace, cluster, secret, tls
         As for `coterie.connect`.
 
     Examples
@@ -74,7 +82,7 @@ def connect(url: str, *, timeout: float = 5.0, grace: float | None = 0.03) -> Cl
     >>> asyncio.run(main())
     b'red' 3
     """
-    return Client(url, timeout=timeout, grace=grace)
+    return Client(url, open_core(url, timeout, grace, cluster, secret, tls), timeout)
 
 
 class _Core:
@@ -739,9 +747,9 @@ class Client:
     1
     """
 
-    def __init__(self, url: str, *, timeout: float, grace: float | None) -> None:
+    def __init__(self, url: str, core: _coterie.ClientCore, timeout: float) -> None:
         self._url = url
-        self._core = _Core(open_core(url, timeout, grace), timeout)
+        self._core = _Core(core, timeout)
         self._reentrances: weakref.WeakValueDictionary[bytes, _Reentrance] = weakref.WeakValueDictionary()
         self.kv = KeyValue(self._core)
         self.members = Members(self._core)

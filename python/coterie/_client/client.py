@@ -5,13 +5,13 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from coterie import _coterie
 from coterie._client.elections import Election
 from coterie._client.keyvalue import KeyValue
 from coterie._client.locks import Lock, Reentrance, RLock, checked_ttl
-from coterie._client.urls import open_core
+from coterie._client.urls import File, open_core
 from coterie._client.values import Key, MemberInfo, Status, members_of, status_of
 from coterie._client.watches import Watch
 
@@ -21,13 +21,21 @@ if TYPE_CHECKING:
 __all__ = ["Client", "Members", "connect"]
 
 
-def connect(url: str, *, timeout: float = 5.0, grace: float | None = 0.03) -> Client:
+def connect(
+    url: str,
+    *,
+    timeout: float = 5.0,
+    grace: float | None = 0.03,
+    cluster: str = "coterie",
+    secret: File | Literal[False] | None = None,
+    tls: tuple[File, File, File] | None = None,
+) -> Client:
     """A client of the cluster at `url`. Nothing is sent before something is asked.
 
     Parameters
     ----------
     url
-        ``memory:`` is a member in a thread of this process, with nobody else in it: the same machine that real members
+        ``coterie://host:port,host:port`` names members (`Member`); one of them is enough. ``memory:`` is a member in a thread of this process, with nobody else in it: the same machine that real members
         run, for tests. ``memory:name`` is the same one for all in this process who name it, until the last of them has
         closed.
     timeout
@@ -36,6 +44,13 @@ def connect(url: str, *, timeout: float = 5.0, grace: float | None = 0.03) -> Cl
         Locks count as lost when the connection to the cluster was lost for so many seconds. It should be what the
         members are set to: after that time they give the locks of a client whose connection has ended to others. None:
         only their time to live counts.
+    cluster
+        The cluster's name.
+    secret
+        What members and clients prove to know, or the file that has it, as for `Member`; False: none. By default, on
+        loopback, this user's own.
+    tls
+        Certificate, key, and the authority that signed everybody's, in PEM: files or bytes.
 
     Returns
     -------
@@ -56,7 +71,7 @@ def connect(url: str, *, timeout: float = 5.0, grace: float | None = 0.03) -> Cl
     ...         print(client.kv.get("color"), lock.token)
     b'red' 3
     """
-    return Client(url, timeout=timeout, grace=grace)
+    return Client(url, open_core(url, timeout, grace, cluster, secret, tls), timeout)
 
 
 class Members:
@@ -110,9 +125,8 @@ class Client:
     coterie.exceptions.StoppedError: stopped: the client is closed
     """
 
-    def __init__(self, url: str, *, timeout: float, grace: float | None) -> None:
-        self._url, self._timeout = url, timeout
-        self._core = open_core(url, timeout, grace)
+    def __init__(self, url: str, core: _coterie.ClientCore, timeout: float) -> None:
+        self._url, self._core, self._timeout = url, core, timeout
         self._reentrances: weakref.WeakValueDictionary[bytes, Reentrance] = weakref.WeakValueDictionary()
         self.kv = KeyValue(self._core, timeout)
         self.members = Members(self._core, timeout)
