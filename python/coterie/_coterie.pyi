@@ -7,7 +7,7 @@ from os import PathLike
 from typing import Any, Self, final
 from typing_extensions import Buffer, disjoint_base
 
-__all__ = ["Balancer", "CheckHistory", "CheckPart", "ClientAcquisition", "ClientCore", "ClientHold", "ClientQueue", "ClientWatch", "Lease", "MemberCore", "PoolCore", "PoolDesk", "PoolListener", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "pool_follow", "pool_hold", "pool_pin", "pool_resume", "provoke_panic", "raft_begin", "raft_line", "sim_shrink", "sim_swarm", "version"]
+__all__ = ["Balancer", "CheckHistory", "CheckPart", "ClientAcquisition", "ClientCore", "ClientHold", "ClientQueue", "ClientWatch", "Lease", "MemberCore", "PoolCore", "PoolDesk", "PoolListener", "PoolMap", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "pool_follow", "pool_hold", "pool_pin", "pool_resume", "provoke_panic", "raft_begin", "raft_line", "sim_shrink", "sim_swarm", "version"]
 
 @disjoint_base
 class Balancer:
@@ -410,9 +410,17 @@ class PoolCore:
         """
         Nobody wants the results of the job, which shall be done all the same.
         """
+    def advance(self, /, map: PoolMap, timeout: float | None) -> int:
+        """
+        Feeds a map and takes in its results, until it is over: answers as `wait_over`.
+        """
     def appetite(self, /, job: int, most: int) -> int:
         """
         How many more items of the job should be drawn.
+        """
+    def begin(self, /, job: int, function: int, items: Any, count: int) -> PoolMap:
+        """
+        Begins a map that one thread feeds and gathers, by `advance`.
         """
     def cancel(self, /, job: int) -> None:
         """
@@ -620,6 +628,17 @@ class PoolListener:
     def join(self, /, timeout: float) -> bool:
         """
         Waits so many seconds for the thread to end; says whether it has. It does not wait for itself.
+        """
+
+@final
+class PoolMap:
+    """
+    A map that the thread which waits for it feeds as it goes: only so many items are encoded as keep the workers busy, and
+    results are taken in while they are in the caches. Use `coterie.Pool`.
+    """
+    def results(self, /) -> tuple[list[Any], Any | None]:
+        """
+        All results, in order, and the failure that came first.
         """
 
 @disjoint_base

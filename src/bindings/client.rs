@@ -19,7 +19,9 @@ use pyo3::prelude::*;
 use super::errors::{ConfigError, StoppedError};
 use super::member::{self, Certificates, Secret};
 use super::{errors, guard};
-use crate::client::{self, Acquire, Batch, Client, Failure, Held, Memory, Network, Settings, Transport, Watcher};
+use crate::client::{
+    self, Acquire, Batch, Client, Failure, Held, Memory, Network, Settings, Transport, Watcher,
+};
 use crate::id::NodeId;
 use crate::replica::asks::{self, Ask, MemberChange};
 use crate::store::{
@@ -447,9 +449,7 @@ impl ClientCore {
         timeout: f64,
         to: To<'py>,
     ) -> PyResult<Py<PyAny>> {
-        guard::shielded(|| {
-            self.ask(py, Ask::Change(vec![MemberChange::Add { name, address }]), timeout, to)
-        })
+        guard::shielded(|| self.ask(py, Ask::Change(vec![MemberChange::Add { name, address }]), timeout, to))
     }
 
     /// Makes an observer a voter.

@@ -180,7 +180,9 @@ const LOOK: Duration = Duration::from_millis(500);
 fn seconds(name: &str, value: f64) -> PyResult<Duration> {
     match Duration::try_from_secs_f64(value) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err(errors::ConfigError::new_err(format!("{name}: {value} is not a positive number of seconds"))),
+        _ => {
+            Err(errors::ConfigError::new_err(format!("{name}: {value} is not a positive number of seconds")))
+        }
     }
 }
 
@@ -204,8 +206,9 @@ impl MemberCore {
     /// A client that asks this member, in this process.
     fn client(&self, grace: Option<f64>) -> PyResult<ClientCore> {
         guard::shielded(|| {
-            let local = Local::start(&self.member)
-                .map_err(|error| errors::ConfigError::new_err(format!("no thread can be started: {error}")))?;
+            let local = Local::start(&self.member).map_err(|error| {
+                errors::ConfigError::new_err(format!("no thread can be started: {error}"))
+            })?;
             Ok(ClientCore::over(local, grace))
         })
     }

@@ -22,8 +22,8 @@ use super::now;
 use super::transport::{Connection, Heard, Responder, Transport};
 use crate::id::NodeId;
 use crate::net::{
-    self, Counters, End, Frames, Hello, Outgoing, PEER_PAYLOAD_MAX, Party, Priority, Receiving, Refusal,
-    Refused, Secret, Sending, Tls,
+    self, Counters, End, Frames, Hello, Mark, Outgoing, PEER_PAYLOAD_MAX, Party, Priority, Receiving,
+    Refusal, Refused, Secret, Sending, Tls,
 };
 use crate::random::Random;
 use crate::replica::asks::{ASKS, Answer, Ask, Asked, Error, REPLIES, Replied, Reply};
@@ -208,6 +208,8 @@ struct Speaker {
     waiting: BTreeMap<u64, Pending>,
     deadlines: BTreeSet<(Instant, u64)>,
     next: u64,
+    /// How often in a row its member knew of no leader.
+    leaderless: u32,
     /// Whom to dial, the likeliest first.
     addresses: Vec<String>,
     random: Random,
@@ -219,6 +221,8 @@ struct Line {
     hello: Hello,
     receiving: Receiving,
     sending: Sending,
+    /// So that a forked child keeps no connection open.
+    mark: Mark,
 }
 
 /// A connection that may come about.
@@ -245,6 +249,7 @@ impl Speaker {
             waiting: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             next: OWN + 1,
+            leaderless: 0,
             addresses,
             random,
         }
@@ -341,7 +346,7 @@ impl Speaker {
 
     /// Speaks to a member until one of the two ends it.
     async fn converse(&mut self, line: Line) -> Over {
-        let Line { hello, receiving, mut sending, .. } = line;
+        let Line { hello, receiving, mut sending, mark: _mark, .. } = line;
         let out = Outgoing::new(OUT_BYTES_MAX);
         let shared = Arc::clone(&self.shared);
         let writing = out.run(&mut sending, &shared.counters);
@@ -434,11 +439,27 @@ impl Speaker {
         if !addresses.is_empty() {
             self.addresses = addresses;
         }
-        let leader = leader.filter(|leader| *leader != here.id)?;
-        let address = members.into_iter().find(|member| member.id == leader)?.address;
-        if address.is_empty() {
+        let address = match leader {
+            Some(leader) if leader == here.id => {
+                self.leaderless = 0;
+                return None;
+            }
+            Some(leader) => members.into_iter().find(|member| member.id == leader)?.address,
+            // Once is an election; twice, and this member may be cut off from those who have one.
+            None => {
+                self.leaderless += 1;
+                let elsewhere = self.addresses.iter().position(|address| *address == here.address);
+                let next = elsewhere.map_or(0, |place| (place + 1) % self.addresses.len());
+                if self.leaderless < 2 {
+                    return None;
+                }
+                self.addresses[next].clone()
+            }
+        };
+        if address.is_empty() || address == here.address {
             return None;
         }
+        self.leaderless = 0;
         let endpoints = Arc::clone(&self.endpoints);
         Some(Box::pin(async move { dial(&endpoints, address).await }))
     }
@@ -571,6 +592,7 @@ impl Shared {
 async fn dial(endpoints: &Endpoints, address: String) -> Result<Line, Refused> {
     let reach = async {
         let mut stream = net::connect(&address, endpoints.tls.as_ref()).await?;
+        let mark = Mark::of(stream.tcp());
         let own = Hello {
             party: Party::Client,
             cluster: endpoints.cluster.clone(),
@@ -582,11 +604,11 @@ async fn dial(endpoints: &Endpoints, address: String) -> Result<Line, Refused> {
             members: Vec::new(),
         };
         let hello = net::dial_in(&mut stream, &own, endpoints.secret.as_ref()).await?;
-        Ok((stream, hello))
+        Ok((stream, hello, mark))
     };
-    let (stream, hello) = tokio::time::timeout(DIAL, reach).await.unwrap_or(Err(Refused::TooSlow))?;
+    let (stream, hello, mark) = tokio::time::timeout(DIAL, reach).await.unwrap_or(Err(Refused::TooSlow))?;
     let (receiving, sending) = stream.split();
-    Ok(Line { address, hello, receiving, sending })
+    Ok(Line { address, hello, receiving, sending, mark })
 }
 
 /// Whether dialling again would not help.

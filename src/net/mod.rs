@@ -17,6 +17,7 @@
 //! one is given, besides.
 
 mod counters;
+mod descriptors;
 mod handshake;
 mod outgoing;
 mod secret;
@@ -24,6 +25,7 @@ mod stream;
 mod tls;
 
 pub use counters::{Counters, Statistics};
+pub use descriptors::{Mark, Owned};
 pub use handshake::{Hello, Known, Party, Refusal, Refused, accept, dial_in};
 pub use outgoing::{Outgoing, Priority};
 pub use secret::Secret;

@@ -7,8 +7,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 
-use super::descriptors::Owned;
 use super::folder::sync_folder;
+use crate::net::Owned;
 use crate::wal::{Action, FileError, Files, Reason};
 
 /// Files in a folder.

@@ -16,10 +16,10 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::descriptors::Owned;
 use super::{ConfigError, Failure};
 use crate::id::NodeId;
 use crate::net::Known;
+use crate::net::Owned;
 use crate::wire::{Decode, Encode, VERSION, structures};
 
 /// A folder that this process alone works in.

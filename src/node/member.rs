@@ -13,7 +13,6 @@ use tokio::runtime;
 use tokio::task::LocalSet;
 
 use super::config::{Checked, cluster_id};
-use super::descriptors::Mark;
 use super::driver::{Driver, Work};
 use super::files::Directory;
 use super::folder::{Card, Folder};
@@ -22,7 +21,7 @@ use super::network::Network;
 use super::shared::{Part, Shared, SharedHandle, Status};
 use super::{Config, ConfigError, Failure, snapshots};
 use crate::id::NodeId;
-use crate::net::{Hello, Known, Party};
+use crate::net::{Hello, Known, Mark, Party};
 use crate::raft::{Checkpoint, Record, Role};
 use crate::random::Random;
 use crate::replica::asks::{Ask, Error, MemberStatus, Reply};

@@ -24,7 +24,6 @@
 mod clients;
 mod clock;
 mod config;
-mod descriptors;
 mod driver;
 mod failure;
 mod files;
@@ -38,7 +37,6 @@ mod shared;
 mod snapshots;
 
 pub use config::{Certificates, Config, ConfigError, SecretSource};
-pub use descriptors::after_fork_in_child;
 pub use failure::Failure;
 pub use member::{Member, StartError};
 pub use shared::{Part, Status};

@@ -15,14 +15,13 @@ use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::clients::{self, Connection};
-use super::descriptors::Mark;
 use super::inbox::{Inbox, Input};
 use super::shared::SharedHandle;
 use crate::id::NodeId;
 use crate::net::{
-    Counters, DIRECTORY, End, Frames, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, Hello, Known, MESSAGE, Outgoing,
-    PEER_PAYLOAD_MAX, PING, PING_EVERY, Party, Priority, Receiving, Refusal, Refused, SILENCE_MAX, Secret,
-    Stream, Tls, accept, connect, dial_in, prepare,
+    Counters, DIRECTORY, End, Frames, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, Hello, Known, MESSAGE, Mark,
+    Outgoing, PEER_PAYLOAD_MAX, PING, PING_EVERY, Party, Priority, Receiving, Refusal, Refused, SILENCE_MAX,
+    Secret, Stream, Tls, accept, connect, dial_in, prepare,
 };
 use crate::protocol::Link;
 use crate::raft::{self, Membership};

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
 use super::Failure;
-use super::descriptors::Owned;
 use super::folder::sync_folder;
 use super::inbox::{Inbox, Input};
 use crate::id::NodeId;
+use crate::net::Owned;
 use crate::raft::{Snapshot, SnapshotId};
 use crate::replica::Request;
 

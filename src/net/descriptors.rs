@@ -6,6 +6,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// One bit for each descriptor, up to 65,536.
@@ -13,10 +14,11 @@ static OURS: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
 
 /// Something with a descriptor that is ours as long as this lives.
 #[derive(Debug)]
-pub(super) struct Owned<T: AsRawFd>(T);
+pub struct Owned<T: AsRawFd>(T);
 
 impl<T: AsRawFd> Owned<T> {
-    pub(super) fn new(value: T) -> Self {
+    /// `value`, from now on.
+    pub fn new(value: T) -> Self {
         mark(value.as_raw_fd(), true);
         Self(value)
     }
@@ -44,10 +46,11 @@ impl<T: AsRawFd> DerefMut for Owned<T> {
 
 /// A connection's descriptor, marked as long as this lives; the connection itself lives elsewhere and must end later.
 #[derive(Debug)]
-pub(super) struct Mark(RawFd);
+pub struct Mark(RawFd);
 
 impl Mark {
-    pub(super) fn of(value: &impl AsRawFd) -> Self {
+    /// Of `value`'s descriptor.
+    pub fn of(value: &impl AsRawFd) -> Self {
         mark(value.as_raw_fd(), true);
         Self(value.as_raw_fd())
     }
@@ -60,6 +63,7 @@ impl Drop for Mark {
 }
 
 fn mark(descriptor: RawFd, ours: bool) {
+    guard_forks();
     let Some((word, bit)) = place(descriptor) else { return };
     if ours {
         word.fetch_or(bit, SeqCst);
@@ -73,11 +77,18 @@ fn place(descriptor: RawFd) -> Option<(&'static AtomicU64, u64)> {
     Some((OURS.get(descriptor / 64)?, 1 << (descriptor % 64)))
 }
 
-/// In a forked child, before anything else: closes every descriptor of the parent's members, and shuts nothing down, so
-/// that the parent's connections go on. No member of the parent may be used in the child, nor dropped.
-///
-/// It takes no lock and allocates nothing, as befits a child of a process with threads.
-pub fn after_fork_in_child() {
+/// From the first descriptor on, every fork of this process lets go of them in the child, whoever forks.
+fn guard_forks() {
+    static GUARDED: Once = Once::new();
+    GUARDED.call_once(|| {
+        // SAFETY: the function takes no lock and allocates nothing, as befits a child of a process with threads.
+        unsafe { libc::pthread_atfork(None, None, Some(let_go)) };
+    });
+}
+
+/// In a forked child, before anything else: closes every descriptor of the parent's members and clients, and shuts nothing
+/// down, so that the parent's connections go on. Nothing of the parent's may be used in the child, nor dropped.
+extern "C" fn let_go() {
     for (at, word) in OURS.iter().enumerate() {
         let mut bits = word.swap(0, SeqCst);
         while bits != 0 {
