@@ -286,6 +286,7 @@ impl Member {
         if self.is_of_the_parent() {
             return;
         }
+        self.shared.killed.store(matches!(how, Input::Kill), SeqCst);
         self.shared.stopping.store(true, SeqCst);
         self.inbox.push(how);
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
@@ -518,13 +519,14 @@ fn live(
             Err(error) => return Some(Failure::Internal { complaint: error.to_string() }),
         };
         let _mark = Mark::of(&listener);
-        let (driver, random, records) = build(inbox, shared);
+        let (driver, random, records) = build(inbox, Arc::clone(&shared));
         let network = std::rc::Rc::clone(&driver.network);
         let listening = tokio::task::spawn_local(std::rc::Rc::clone(&network).listen(listener));
         let failure = driver.run(random, records, || take_cuts(cuts, &network)).await;
         listening.abort();
         // What was queued last gets out, if the other ends take it.
-        tokio::time::sleep(if failure.is_some() { Duration::ZERO } else { LINGER }).await;
+        let in_order = failure.is_none() && !shared.killed.load(SeqCst);
+        tokio::time::sleep(if in_order { LINGER } else { Duration::ZERO }).await;
         failure
     });
     drop(tasks);

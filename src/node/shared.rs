@@ -54,6 +54,8 @@ pub(super) struct Shared {
     pub(super) counters: Counters,
     status: Mutex<Status>,
     pub(super) stopping: AtomicBool,
+    /// It is to end as a killed process does.
+    pub(super) killed: AtomicBool,
 }
 
 /// Until when this member's store may be read without asking anybody.
@@ -91,6 +93,7 @@ impl Shared {
             counters: Counters::default(),
             status: Mutex::new(status),
             stopping: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
         }
     }
 
