@@ -44,7 +44,7 @@ pub(crate) struct Group {
     pub(crate) scratch: Scratch,
     pub(crate) members: BTreeMap<String, Member>,
     pub(crate) peers: BTreeMap<String, String>,
-    change: fn(&mut Config),
+    pub(crate) change: Box<dyn Fn(&mut Config) + Send + Sync>,
 }
 
 impl Group {
@@ -52,19 +52,28 @@ impl Group {
         Self::start_with(count, |_| {})
     }
 
-    pub(crate) fn start_with(count: usize, change: fn(&mut Config)) -> Self {
+    pub(crate) fn start_with(count: usize, change: impl Fn(&mut Config) + Send + Sync + 'static) -> Self {
+        let mut group = Self::prepare(count);
+        group.change = Box::new(change);
+        group.start_all();
+        group
+    }
+
+    /// Members that are not there yet, with ports of their own.
+    pub(crate) fn prepare(count: usize) -> Self {
         let names = (0..count).map(|place| char::from(b'a' + place as u8).to_string());
         // Held together, so that no port is given out twice.
         let free: Vec<_> =
             names.map(|name| (name, TcpListener::bind("127.0.0.1:0").expect("a port"))).collect();
         let address = |listener: &TcpListener| listener.local_addr().expect("bound").to_string();
         let peers = free.iter().map(|(name, listener)| (name.clone(), address(listener))).collect();
-        drop(free);
-        let mut group = Self { scratch: Scratch::new("group"), members: BTreeMap::new(), peers, change };
-        for name in group.peers.clone().into_keys() {
-            group.start_one(&name);
+        Self { scratch: Scratch::new("group"), members: BTreeMap::new(), peers, change: Box::new(|_| {}) }
+    }
+
+    pub(crate) fn start_all(&mut self) {
+        for name in self.peers.clone().into_keys() {
+            self.start_one(&name);
         }
-        group
     }
 
     pub(crate) fn config(&self, name: &str) -> Config {

@@ -2,6 +2,11 @@
 
 #![expect(clippy::disallowed_methods, reason = "members live by the real clock")]
 
+mod client;
 mod clients;
+mod cuts;
+mod disk;
 mod group;
 mod life;
+mod processes;
+mod strangers;

@@ -1,0 +1,262 @@
+//! Members in processes of their own: killed, stopped, out of disk.
+
+use crate::client::{Client, Persistent, SECRET};
+use crate::group::{Scratch, eventually, put_command};
+use coterie::node::{Config, Member, SecretSource};
+use coterie::raft::Role;
+use coterie::replica::Consistency;
+use coterie::replica::asks::{Answer, Ask, MemberStatus};
+use coterie::store::{self, Done, Query, Range, Reply};
+use coterie::wire::{Decode, Encode, VERSION};
+use std::collections::BTreeMap;
+use std::env;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+const MEMBER: &str = "COTERIE_TEST_MEMBER";
+
+/// No test, but what the processes of tests run: this binary, asked for this alone.
+#[test]
+fn a_member_in_a_process_of_its_own() {
+    let Ok(settings) = env::var(MEMBER) else { return };
+    let [name, folder, peers] = settings.splitn(3, '|').collect::<Vec<_>>()[..] else { panic!("{settings}") };
+    let peers: BTreeMap<String, String> = peers
+        .split(',')
+        .filter_map(|peer| peer.split_once('='))
+        .map(|(name, at)| (name.to_owned(), at.to_owned()))
+        .collect();
+    let mut config = Config::new(name, Path::new(folder));
+    config.listen.clone_from(&peers[name]);
+    config.peers = peers;
+    config.secret = SecretSource::Bytes(SECRET.to_vec());
+    config.snapshot_entries = 2_000;
+    config.segment_bytes = 1 << 20;
+    let member = Member::start(&config).expect("a member");
+    std::thread::spawn(|| {
+        // Its parent is gone, or wants it to end.
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        std::process::exit(0);
+    });
+    member.wait(Duration::from_secs(600));
+    let failure = member.failure().expect("nobody has told it to end");
+    let mut told = std::fs::File::create(Path::new(folder).with_extension("failure")).expect("a file");
+    write!(told, "{failure}").expect("written");
+    std::process::exit(3);
+}
+
+struct Processes {
+    scratch: Scratch,
+    peers: BTreeMap<String, String>,
+    children: BTreeMap<String, Child>,
+}
+
+impl Processes {
+    fn start(count: usize) -> Self {
+        let names = (0..count).map(|place| char::from(b'a' + place as u8).to_string());
+        let free: Vec<_> =
+            names.map(|name| (name, TcpListener::bind("127.0.0.1:0").expect("a port"))).collect();
+        let address = |listener: &TcpListener| listener.local_addr().expect("bound").to_string();
+        let peers: BTreeMap<_, _> =
+            free.iter().map(|(name, listener)| (name.clone(), address(listener))).collect();
+        drop(free);
+        let mut group = Self { scratch: Scratch::new("processes"), peers, children: BTreeMap::new() };
+        for name in group.peers.clone().into_keys() {
+            group.start_one(&name);
+        }
+        group
+    }
+
+    fn start_one(&mut self, name: &str) {
+        let peers: Vec<String> = self.peers.iter().map(|(name, at)| format!("{name}={at}")).collect();
+        let folder = self.scratch.path().join(name);
+        let settings = format!("{name}|{}|{}", folder.display(), peers.join(","));
+        let child = Command::new(env::current_exe().expect("this binary"))
+            .args([
+                "--exact",
+                "processes::a_member_in_a_process_of_its_own",
+                "--nocapture",
+                "--test-threads=1",
+            ])
+            .env(MEMBER, settings)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("a process");
+        self.children.insert(name.to_owned(), child);
+    }
+
+    /// SIGKILL.
+    fn kill(&mut self, name: &str) {
+        let mut child = self.children.remove(name).expect("a process");
+        child.kill().expect("killed");
+        child.wait().expect("gone");
+    }
+
+    fn signal(&self, name: &str, signal: libc::c_int) {
+        let process = self.children[name].id() as libc::pid_t;
+        // SAFETY: it is a child of ours that nobody has waited for, so the number is its own.
+        assert_eq!(unsafe { libc::kill(process, signal) }, 0);
+    }
+
+    fn client(&self) -> Persistent {
+        Persistent::new(self.peers.values().cloned())
+    }
+
+    /// Who leads, as those say who answer.
+    fn leader(&self, except: &str) -> String {
+        eventually("a leader", || {
+            let of = |name: &String| status(&self.peers[name]).map(|status| (name.clone(), status));
+            let statuses = self.children.keys().filter(|name| *name != except).filter_map(of);
+            let leads = statuses.filter(|(_, status)| status.role == Role::Leader);
+            leads.max_by_key(|(_, status)| status.term).map(|(name, _)| name)
+        })
+    }
+}
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        for child in self.children.values_mut() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn status(address: &str) -> Option<MemberStatus> {
+    match Client::connect(address).ok()?.ask(Ask::Status)? {
+        Ok(Answer::Status(status)) => Some(status),
+        _ => None,
+    }
+}
+
+/// The number under a key, as the whole cluster has it.
+fn read(client: &mut Persistent, key: &str) -> Option<u64> {
+    let query = Query::Range(Range::one(key.to_owned().into())).to_bytes();
+    let Answer::Queried(result) = client.ask(&Ask::Query { query, consistency: Consistency::Linearizable })
+    else {
+        panic!("an answer to a query")
+    };
+    match store::Answer::from_bytes(result, VERSION).expect("an answer").reply {
+        Reply::Done(Done::Range { entries, .. }) => {
+            let value = &entries.first()?.value;
+            Some(std::str::from_utf8(value).expect("text").parse().expect("a number"))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn no_acknowledged_write_is_lost_while_members_are_killed_again_and_again() {
+    let mut group = Processes::start(3);
+    let (over, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0));
+    let longest = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..3)
+            .map(|writer| {
+                let (mut client, over, acknowledged) = (group.client(), &over, &acknowledged);
+                scope.spawn(move || {
+                    let (mut number, mut longest) = (0u64, Duration::ZERO);
+                    while !over.load(SeqCst) {
+                        let begun = Instant::now();
+                        number += 1;
+                        client.command(&put_command(
+                            &format!("{writer}/{}", number % 100),
+                            &number.to_string(),
+                        ));
+                        longest = longest.max(begun.elapsed());
+                        acknowledged.fetch_add(1, SeqCst);
+                    }
+                    (number, longest)
+                })
+            })
+            .collect();
+        for round in 0..8 {
+            // Every other time the leader, else whoever's turn it is.
+            let name = if round % 2 == 0 { group.leader("") } else { ["a", "b", "c"][round % 3].to_owned() };
+            let before = acknowledged.load(SeqCst);
+            group.kill(&name);
+            eventually("writes by the other two", || (acknowledged.load(SeqCst) > before + 20).then_some(()));
+            group.start_one(&name);
+            let before = acknowledged.load(SeqCst);
+            eventually("writes by all three", || (acknowledged.load(SeqCst) > before + 20).then_some(()));
+        }
+        over.store(true, SeqCst);
+        let mut client = group.client();
+        let mut longest = Duration::ZERO;
+        for (writer, thread) in writers.into_iter().enumerate() {
+            let (last, slowest) = thread.join().expect("a writer");
+            longest = longest.max(slowest);
+            for number in last.saturating_sub(99).max(1)..=last {
+                let found = read(&mut client, &format!("{writer}/{}", number % 100));
+                assert_eq!(found, Some(number), "writer {writer} was told that {number} is written");
+            }
+        }
+        longest
+    });
+    println!("{} writes, the slowest in {longest:?}", acknowledged.load(SeqCst));
+}
+
+#[test]
+fn a_leader_that_stood_still_reads_nothing_old_when_it_goes_on() {
+    let group = Processes::start(3);
+    let mut client = group.client();
+    client.command(&put_command("x", "1"));
+    let leader = group.leader("");
+    let mut stopped = Client::connect(&group.peers[&leader]).expect("a connection");
+    group.signal(&leader, libc::SIGSTOP);
+    let others = group.peers.iter().filter(|(name, _)| **name != leader).map(|(_, address)| address.clone());
+    let mut others = Persistent::new(others);
+    others.command(&put_command("x", "2"));
+    assert_ne!(group.leader(&leader), leader);
+    group.signal(&leader, libc::SIGCONT);
+    let query = Query::Range(Range::one("x".into())).to_bytes();
+    for consistency in [Consistency::Lease, Consistency::Linearizable] {
+        let found = stopped.ask(Ask::Query { query: query.clone(), consistency }).expect("up").expect("read");
+        let Answer::Queried(result) = found else { panic!("{found:?}") };
+        let Reply::Done(Done::Range { entries, .. }) =
+            store::Answer::from_bytes(result, VERSION).expect("an answer").reply
+        else {
+            panic!("a range")
+        };
+        assert_eq!(entries[0].value, "2", "{consistency:?}");
+    }
+}
+
+#[test]
+fn a_member_whose_disk_is_full_stops_and_says_so_and_the_others_go_on() {
+    let mut group = Processes::start(3);
+    let mut client = group.client();
+    client.command(&put_command("x", "1"));
+    // Another folder for one of them: a disk of its own, with little room. Whoever may not mount one learns nothing here.
+    group.kill("c");
+    let (folder, copy) = (group.scratch.path().join("c"), group.scratch.path().join("copy"));
+    std::fs::rename(&folder, &copy).expect("renamed");
+    std::fs::create_dir(&folder).expect("a folder");
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=6m", "coterie"]).arg(&folder).status();
+    if !mounted.is_ok_and(|status| status.success()) {
+        println!("skipped: no disk can be mounted here");
+        return;
+    }
+    let copied = Command::new("cp").arg("-a").arg(copy.join(".")).arg(&folder).status();
+    assert!(copied.expect("a copy").success());
+    group.start_one("c");
+    let big = "x".repeat(100_000);
+    let mut number = 1;
+    let ended = eventually("an end for want of room", || {
+        number += 1;
+        client.command(&put_command(&format!("big {}", number % 30), &big));
+        client.command(&put_command("x", &number.to_string()));
+        let child = group.children.get_mut("c").expect("a process");
+        child.try_wait().expect("a child")
+    });
+    let told = std::fs::read_to_string(folder.with_extension("failure")).expect("it has said why");
+    let _ = Command::new("umount").arg("-l").arg(&folder).status();
+    assert_eq!(ended.code(), Some(3));
+    assert!(told.contains("the disk is full") || told.contains("make room"), "{told}");
+    client.command(&put_command("x", "0"));
+    assert_eq!(read(&mut client, "x"), Some(0));
+}
