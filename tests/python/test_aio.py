@@ -224,6 +224,35 @@ def test_one_pool_serves_many_loops() -> None:
     run(pool.terminate())
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_callable_hears_how_far_a_map_is(backend: Any) -> None:
+    heard: list[tuple[int, int | None]] = []
+
+    async def main() -> None:
+        async with aio.Pool(2, backend=backend, progress=lambda *told: heard.append(told)) as pool:
+            await pool.map(time.sleep, [0.02] * 30)
+            assert heard == sorted(set(heard))
+            assert len(heard) > 1, "now and then, and not only at the end"
+            assert heard[-1] == (30, 30)
+            heard.clear()
+            assert [x async for x in pool.imap(abs, range(100))] == list(range(100))
+            assert heard[-1] == (100, 100)
+
+    run(main())
+
+
+def test_with_tqdm_it_draws(capsys: pytest.CaptureFixture[str]) -> None:
+    async def main() -> None:
+        async with aio.Pool(2, progress=True, name="squares") as pool:
+            await pool.map(abs, range(300))
+            assert "| 300/300 [" in capsys.readouterr().err
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(pool.map(time.sleep, [60] * 4), 0.3)
+            assert capsys.readouterr().err.endswith("\n"), "the bar of what was cancelled is closed"
+
+    run(main())
+
+
 def test_no_thread_is_left() -> None:
     before = threading.enumerate()
 

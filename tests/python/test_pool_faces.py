@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from coterie import Outcome, Pool, StoppedError, WorkerDiedError
-from coterie._pool import progress, stats
+from coterie._pool import stats
 
 METHODS = ["fork", "spawn", "forkserver"]
 BACKENDS: list[Any] = ["process", "thread"]
@@ -108,34 +108,25 @@ def test_without_tqdm_a_line_tells_it(
     assert capsys.readouterr().err.startswith("squares: 1,000/1,000 in ")
 
 
-def test_with_tqdm_it_draws(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Any] = []
-
-    class Drawn:
-        def __init__(self, **settings: Any) -> None:
-            self.n = 0
-            self.settings = settings
-            self.closed = False
-            drawn.append(self)
-
-        def update(self, more: int) -> None:
-            self.n += more
-
-        def close(self) -> None:
-            self.closed = True
-
-    module: Any = type(sys)("tqdm.auto")
-    module.tqdm = Drawn
-    monkeypatch.setitem(sys.modules, "tqdm", type(sys)("tqdm"))
-    monkeypatch.setitem(sys.modules, "tqdm.auto", module)
-    bar = progress.bar(True, 3, "name")
-    assert bar is not None
-    bar.to(2)
-    bar.to(3)
-    bar.close()
-    assert (drawn[0].n, drawn[0].settings, drawn[0].closed) == (3, {"total": 3, "desc": "name"}, True)
-    assert capsys.readouterr().err == ""
-    assert progress.bar(False, 3, None) is None
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_with_tqdm_it_draws(backend: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    before = threading.enumerate()
+    with Pool(2, backend=backend, progress=True, name="squares") as pool:
+        assert pool.map(abs, range(300)) == list(range(300))
+        drawn = capsys.readouterr().err
+        assert "squares: 100%" in drawn
+        assert "| 300/300 [" in drawn
+        assert list(pool.imap(abs, range(200))) == list(range(200))
+        assert "| 200/200 [" in capsys.readouterr().err
+        assert len(list(pool.imap_unordered(abs, iter(range(100))))) == 100
+        assert "squares: 100it [" in capsys.readouterr().err, "nobody knows of how many"
+        with pytest.raises(ZeroDivisionError):
+            pool.map(lambda x: 1 // x, [0, 1])
+        drawn = capsys.readouterr().err
+        assert drawn.endswith("\n"), "the bar is closed"
+        assert pool.apply(abs, (-1,)) == 1
+        assert capsys.readouterr().err == ""
+    assert threading.enumerate() == before, "a thread of tqdm's would keep the next pool from forking"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -98,6 +98,21 @@ def test_threads_of_pools_are_no_reason_to_start_a_new_interpreter() -> None:
     assert kinds == {"ForkedTemplate"}
 
 
+def test_a_lock_of_multiprocessing_is_no_wish_for_a_start_method() -> None:
+    # It fixes the default, which up to Python 3.13 is a fork of this process, whatever threads it has.
+    program = """
+import coterie, multiprocessing, threading
+multiprocessing.Lock()
+print(multiprocessing.get_start_method(allow_none=True) is not None)
+with coterie.Pool(1) as pool:
+    print(type(pool._starter).__name__)
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+with coterie.Pool(1) as pool:
+    print(type(pool._starter).__name__, pool.map(lambda x: x + 1, [1]))
+"""
+    assert run(program, "-").stdout.splitlines() == ["True", "ForkedTemplate", "FreshTemplate [2]"]
+
+
 LOCKED = """
 import coterie, logging, sys, threading, types
 held, release = threading.Event(), threading.Event()

@@ -14,7 +14,7 @@ from multiprocessing.context import BaseContext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
-from coterie._pool import pool as synchronous, stats as statistics
+from coterie._pool import pool as synchronous, progress as bars, stats as statistics
 from coterie._pool.outcome import Outcome
 from coterie._pool.pool import ARRIVAL, CALLS, GATHERED, SORTED
 from coterie._pool.results import SOME, WHOLE, IMapIterator
@@ -155,7 +155,8 @@ class AsyncResults(AsyncIterator[R], Generic[R]):
             except asyncio.CancelledError:
                 await self.aclose()
                 raise
-        return results._pop()
+        value: R = results._opened(results._pop())
+        return value
 
     async def aclose(self) -> None:
         """No more is wanted: what was not begun is cancelled."""
@@ -191,7 +192,7 @@ class Pool:
 
     Parameters
     ----------
-    processes, initializer, initargs, maxtasksperchild, context, backend, retries, task_timeout, memory_limit, seed, name, logs
+    processes, initializer, initargs, maxtasksperchild, context, backend, retries, task_timeout, memory_limit, seed, progress, name, logs
         As in `coterie.Pool`. Starting workers takes some milliseconds, in which the loop stands still.
 
     Notes
@@ -228,6 +229,7 @@ class Pool:
         task_timeout: float | None = None,
         memory_limit: int | None = None,
         seed: int | None = None,
+        progress: bool | bars.Watcher | None = None,
         name: str | None = None,
         logs: bool = True,
     ) -> None:
@@ -242,6 +244,7 @@ class Pool:
             task_timeout=task_timeout,
             memory_limit=memory_limit,
             seed=seed,
+            progress=progress,
             name=name,
             logs=logs,
         )
@@ -401,12 +404,15 @@ class Pool:
             raise ValueError("Pool not running")
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         pool._told[job, WHOLE] = _Whole(self._door(), future)
+        bar = bars.bar(pool._progress, len(items), pool._name)
         try:
             await self._offer(job, place, sown)
             if pool._is_alive():
-                await future
+                await (future if bar is None else self._watch(future, job, bar))
             found = core.gather(job) if core.is_over(job) else None
         finally:
+            if bar is not None:
+                bar.close()
             pool._told.pop((job, WHOLE), None)
             core.cancel(job)
         if found is None:
@@ -415,6 +421,14 @@ class Pool:
         if failure is not None:
             raise failure
         return values
+
+    async def _watch(self, future: asyncio.Future[None], job: int, bar: bars.Bar) -> None:
+        """Waits, and tells the bar."""
+        while not future.done():
+            await asyncio.wait([future], timeout=bars.INTERVAL)
+            progress = self._pool._core.progress(job)
+            if progress is not None:
+                bar.to(progress[0])
 
     async def _offer(self, job: int, place: int, items: Iterable[Any]) -> None:
         """Hands out the input. A long one takes its turn with whatever else the loop does."""

@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import multiprocessing
 import os
+import sys
 import threading
 import time
 import weakref
@@ -16,6 +17,7 @@ from concurrent.futures.thread import BrokenThreadPool
 from multiprocessing import TimeoutError as PoolTimeoutError
 from multiprocessing.context import BaseContext
 from multiprocessing.pool import MaybeEncodingError, RemoteTraceback  # type: ignore[attr-defined]
+from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from coterie._pool import cpus, stats as statistics
@@ -192,6 +194,16 @@ class _Works:
             for results in list(self._maps):
                 results._cancel()
         self.pool.close()
+
+    def interrupt(self) -> None:
+        """Ctrl-C, which CPython's workers get themselves: what waits is cancelled, what runs is ended."""
+        with self._lock:
+            futures = list(self._futures.values())
+        for future in reversed(futures):
+            future.cancel()
+        for results in list(self._maps):
+            results._cancel(interrupt=True)
+        self.pool._interrupt(self.job, None)
 
     def join(self) -> None:
         self.pool.join()
@@ -371,6 +383,16 @@ class Executor(concurrent.futures.Executor):
         if wait:
             self._works.join()
 
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._works.interrupt()
+        self.shutdown(wait=True)
+
     def stats(self) -> statistics.PoolStats:
         """What the executor has done, and where its time went; see `Pool.stats`."""
         return statistics.read(self._works.core.statistics(), self._works.pool._name or type(self).__name__)
@@ -444,12 +466,20 @@ def _at_exit() -> None:
     """All that was submitted is done before the interpreter ends."""
     global _exits  # noqa: PLW0603 - there is one interpreter
     _exits = True
-    for works in list(_all_works):
-        if works.pool._owner == os.getpid():
-            works.close("the interpreter ends")
-    for works in list(_all_works):
-        if works.pool._owner == os.getpid():
-            works.join()
+    ours = [works for works in _all_works if works.pool._owner == os.getpid()]
+    for works in ours:
+        works.close("the interpreter ends")
+    if _is_interrupted():
+        for works in ours:
+            works.interrupt()
+    for works in ours:
+        works.join()
+
+
+def _is_interrupted() -> bool:
+    """Whether the program ends because of Ctrl-C. At a prompt that was some earlier line."""
+    last = getattr(sys, "last_type", None)
+    return last is not None and issubclass(last, KeyboardInterrupt) and not hasattr(sys, "ps1")
 
 
 def _forked() -> None:

@@ -77,8 +77,9 @@ class Pool:
     maxtasksperchild : int, optional
         How many tasks (for a map: chunks) a worker does before another takes its place.
     context : multiprocessing context, optional
-        How workers start. By default as `multiprocessing.set_start_method` says; and if it was not called, workers
-        are forked: from this process as it is now when it has one thread, else from a new interpreter.
+        How workers start. By default as `multiprocessing.set_start_method` says; and if it was not called, or asks for
+        Python's own default, workers are forked: from this process as it is now when it has one thread, else from a
+        new interpreter.
     backend : {"process", "thread"}
         Whether workers are processes, or threads of this process.
     retries : int, default 0
@@ -656,16 +657,26 @@ class Pool:
         except KeyboardInterrupt:
             if result._done or job < 0:
                 raise
-            core = self._core
-            if core.interrupt(job, item):
-                core.wait_at_rest(job, item, _GRACE)
-                core.kill_runners(job, item)
-            if item is None:
-                core.forget(job)
-            else:
-                core.forget_single(job, item)
-            result._settle(False, KeyboardInterrupt())
+            try:
+                self._interrupt(job, item)
+            finally:
+                if item is None:
+                    self._core.forget(job)
+                else:
+                    self._core.forget_single(job, item)
+                result._settle(False, KeyboardInterrupt())
             raise
+
+    def _interrupt(self, job: int, item: int | None) -> None:
+        """What runs of a job, or of one call, ends within a second, or at the next Ctrl-C; what was not begun never is."""
+        core = self._core
+        if item is not None and core.withdraw(job, item):
+            return
+        if core.interrupt(job, item):
+            try:
+                core.wait_at_rest(job, item, _GRACE)
+            finally:
+                core.kill_runners(job, item)
 
     def _deliver(self, finished: list[tuple[int, int]]) -> None:
         """In the pool's thread: tells whoever asked to be told."""
@@ -816,10 +827,8 @@ def _starter(
     initargs: tuple[Any, ...],
     name: str | None,
 ) -> Starter:
-    method = None if context is None else context.get_start_method()
-    if context is None:
-        method = multiprocessing.get_start_method(allow_none=True)
-        context = multiprocessing.get_context(method or "fork")
+    method = _wished(context)
+    context = context or multiprocessing.get_context(method or "fork")
     if method in ("spawn", "forkserver"):
         return ByContext(context, file, workers, place, initializer, initargs)
     process = context.Process
@@ -828,6 +837,16 @@ def _starter(
         if method == "fork" or is_alone:
             return ForkedTemplate(file, workers, place, initializer, initargs, names, process)
     return FreshTemplate(file, workers, place, initializer, initargs, names, process)
+
+
+def _wished(context: BaseContext | None) -> str | None:
+    """The start method that the user asked for; None if it is ours to choose."""
+    if context is not None:
+        return context.get_start_method()
+    method = multiprocessing.get_start_method(allow_none=True)
+    # Who makes a lock or a queue (tqdm, for one) fixes the default, and nobody can tell that from a wish for it. A
+    # process with threads is not to be forked because of that.
+    return None if method == multiprocessing.get_all_start_methods()[0] else method
 
 
 def _end(core: PoolCore, starter: Starter, owner: int, threads: bool, relay: Relay | None) -> None:

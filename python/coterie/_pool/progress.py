@@ -36,7 +36,12 @@ def bar(wish: bool | Watcher, total: int | None, name: str | None) -> Bar | None
             warnings.simplefilter("ignore")
             from tqdm.auto import tqdm  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 - optional
 
-            return _Drawn(tqdm(total=total, desc=name))
+            class Quiet(tqdm):  # type: ignore[misc,unused-ignore]
+                """Without the thread that tqdm starts to look after bars: a process with threads is not forked."""
+
+                monitor_interval = 0
+
+            return _Drawn(Quiet(total=total, desc=name))
     except ImportError:
         return _Line(total, name)
 

@@ -268,20 +268,33 @@ class IMapIterator(Iterator[R]):
         return self.next()
 
     def next(self, timeout: float | None = None) -> R:
-        """The next result, or its exception, waiting at most `timeout` seconds."""
-        with self._lock:
-            if not self._ready:
-                self._fill(timeout)
-            return self._pop()
+        """The next result, or its exception, waiting at most `timeout` seconds.
 
-    def _pop(self) -> R:
+        Ctrl-C meanwhile ends the whole map: what runs of it is interrupted, as in `Pool.map`.
+        """
+        with self._lock:
+            try:
+                if not self._ready:
+                    self._fill(timeout)
+                value = self._pop()
+            except KeyboardInterrupt:
+                self._cancel(interrupt=True)
+                raise
+        result: R = self._opened(value)
+        return result
+
+    def _pop(self) -> Any:
         ready = self._ready
         value = ready.popleft()
         if len(ready) == self._low and not self._sealed:
             self._feed()
+        return value
+
+    @staticmethod
+    def _opened(value: Any) -> Any:
         if type(value) is _Raised:
             raise value.error
-        return cast("R", value)
+        return value
 
     def _fill(self, timeout: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -377,14 +390,18 @@ class IMapIterator(Iterator[R]):
         with self._lock:
             self._feed(everything=True)
 
-    def _cancel(self) -> None:
-        """What was not begun is not to be done."""
+    def _cancel(self, *, interrupt: bool = False) -> None:
+        """What was not begun is not to be done; perhaps not even what runs."""
         with self._lock:
             pool = self._pool
             if pool is not None:
                 self._cancelled = True
                 self._ready.clear()
-                self._give_up(pool)
+                try:
+                    if interrupt:
+                        pool._interrupt(self._job, None)
+                finally:
+                    self._give_up(pool)
 
     def __del__(self) -> None:
         pool = getattr(self, "_pool", None)
