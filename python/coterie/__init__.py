@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +116,8 @@ _LATER = {
     "TaskTimeoutError": "coterie._pool.timeouts",
     "connect": "coterie._client.client",
 }
+if sys.platform != "linux":
+    _LATER |= dict.fromkeys(("Executor", "Future", "Pool"), "coterie._pool.elsewhere")
 _MODULES = ("aio", "balance", "check", "client", "protocol", "raft", "ring", "sim", "testing", "textbook")
 
 

@@ -362,7 +362,7 @@ impl Scheduler {
             if worker.stage != Stage::Working {
                 continue;
             }
-            if worker.open() > 1 || worker.open() == 1 && worker.is_new() && idle {
+            if worker.may_be_relieved() || worker.open() == 1 && worker.is_new() && idle {
                 // Something waits that may have to be given to another; ever more patiently, for a worker that
                 // takes up nothing may be still starting.
                 let waited = now - worker.since;
@@ -394,8 +394,9 @@ impl Scheduler {
             return;
         }
         let is_slow = waited >= SLICE;
-        let waits_behind = found.is_running() && found.open() > 1;
-        let is_not_taken = !found.is_running() && (found.is_new() || found.open() > 1) && self.has_idle();
+        let waits_behind = found.is_running() && found.may_be_relieved();
+        let is_not_taken =
+            !found.is_running() && (found.is_new() || found.may_be_relieved()) && self.has_idle();
         if is_slow && (waits_behind || is_not_taken) {
             self.take_back(worker, lanes);
         }

@@ -304,9 +304,10 @@ def test_a_process_with_threads_gets_workers_from_a_new_interpreter() -> None:
         thread.join()
 
 
-def test_workers_are_replaced_after_the_tasks_that_they_may_do() -> None:
+@pytest.mark.parametrize("seconds", [0.0, 0.02])
+def test_workers_are_replaced_after_the_tasks_that_they_may_do(seconds: float) -> None:
     with Pool(2, maxtasksperchild=1) as pool:
-        workers = pool.map(lambda _: os.getpid(), range(12), 3)
+        workers = pool.map(lambda _: (time.sleep(seconds), os.getpid())[1], range(12), 3)
     assert len(set(workers)) == 4
     assert all(len(set(workers[start : start + 3])) == 1 for start in range(0, 12, 3))
 
@@ -340,6 +341,24 @@ def test_the_default_size_is_what_affinity_and_control_group_allow(tmp_path: Pat
     (root / "a" / "cpu.max").write_text("150000 100000\n")
     (root / "a" / "b" / "cpu.max").write_text("max 100000\n")
     assert cpus._quota(str(root), str(membership)) == 1.5
+
+
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_where_there_is_no_pool_it_says_so_when_it_is_called(platform: str) -> None:
+    program = f"""
+import asyncio, concurrent.futures, multiprocessing, sys
+sys.platform = {platform!r}
+sys.modules["coterie._coterie"] = None
+from coterie import Executor, Outcome, Pool, TaskTimeoutError, aio, ConfigError
+for make in (Pool, Executor, aio.Pool, lambda: Pool(2, backend="thread")):
+    try:
+        make()
+    except ConfigError as error:
+        print(str(error)[:40])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    names = ["Pool", "Executor", "Pool", "Pool"]
+    assert done.stdout.splitlines() == [f"coterie.{name} needs Linux in this version"[:40] for name in names]
 
 
 def test_importing_the_package_loads_no_pool() -> None:

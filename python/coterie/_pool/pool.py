@@ -808,8 +808,6 @@ def _check(
     for setting, value in later.items():
         if value is not None:
             raise ConfigError(f"{setting} is not available in this version")
-    if backend == "process" and not sys.platform.startswith("linux"):
-        raise ConfigError("worker processes need Linux in this version; backend='thread' works everywhere")
 
 
 def _check_sizes(sizes: Mapping[str, int | None]) -> None:

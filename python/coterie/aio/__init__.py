@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def __getattr__(name: str) -> Any:
     # Who wants a pool needs no client, and the other way round.
     if name not in __all__:
         raise AttributeError(f"module 'coterie.aio' has no attribute {name!r}")
-    if name == "Pool":
+    if name == "Pool" and sys.platform != "linux":
+        from coterie._pool import elsewhere as home  # noqa: PLC0415
+    elif name == "Pool":
         from coterie._pool import asynchronous as home  # noqa: PLC0415
     else:
         from coterie._client import asynchronous as home  # type: ignore[no-redef]  # noqa: PLC0415

@@ -327,6 +327,34 @@ fn a_worker_leaves_after_the_tasks_that_it_may_do() {
 }
 
 #[test]
+fn a_chunk_that_was_begun_stays_with_its_worker_where_tasks_are_counted() {
+    let mut pool = Pool::new(Settings { tasks_max: Some(1), ..settings(2) });
+    pool.scheduler.open(0, 3);
+    pool.scheduler.offer(0, 6);
+    pool.poll();
+    assert_eq!((pool.rings.waiting(0), pool.rings.waiting(1)), (vec![0, 1, 2], vec![3, 4, 5]));
+    for index in [0, 1, 2] {
+        pool.claim(0);
+        pool.pass(20 * MILLISECOND);
+        assert_eq!(pool.finish(0), (0, index), "however long its items take");
+        pool.pass(20 * MILLISECOND);
+    }
+    assert!(pool.rings.0[0].retired, "it has done its task");
+}
+
+#[test]
+fn a_worker_that_begins_nothing_loses_its_chunk_and_no_task_of_its_own() {
+    let mut pool = Pool::new(Settings { tasks_max: Some(1), ..settings(2) });
+    pool.scheduler.open(0, 3);
+    pool.scheduler.offer(0, 3);
+    pool.poll();
+    assert_eq!(pool.rings.waiting(0), [0, 1, 2]);
+    pool.pass(20 * MILLISECOND);
+    assert_eq!(pool.rings.waiting(0).len() + pool.rings.waiting(1).len(), 3);
+    assert!(!pool.rings.0[0].retired && !pool.rings.0[1].retired);
+}
+
+#[test]
 fn jobs_take_turns() {
     let mut pool = Pool::new(settings(1));
     pool.submit(1, 1000);

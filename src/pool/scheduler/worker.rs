@@ -88,6 +88,11 @@ impl Worker {
         self.claims == 0
     }
 
+    /// Something waits that another might do instead; but a chunk that was begun is one task, where tasks are counted.
+    pub(super) fn may_be_relieved(&self) -> bool {
+        self.open() > 1 && (self.is_new() || !self.counts_tasks())
+    }
+
     pub(super) fn may_take(&self, now: Instant, slice: Duration) -> bool {
         let is_slow = self.open() > 0 && now - self.since >= slice;
         self.stage == Stage::Working && !is_slow
@@ -169,6 +174,10 @@ impl Worker {
             if last.count == 0 {
                 self.pieces.pop_back();
             }
+        }
+        if let Some(budget) = self.budget.as_mut().filter(|_| self.handed == 0 && !taken.is_empty()) {
+            *budget += 1; // it has begun nothing
+            self.chunk = None;
         }
         taken
     }
