@@ -13,15 +13,20 @@ import random
 import shlex
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol
 
 import coterie
 from coterie import balance, raft, sim
 from coterie.raft import requests
+
+if TYPE_CHECKING:
+    from typing import Self
 
 __all__ = ["CHAPTERS", "Table", "run"]
 
@@ -285,7 +290,86 @@ def _depth(x: int, y: int) -> int:
     return DEPTH
 
 
-CHAPTERS: list[Chapter] = [ring, pickers, consensus, pool]
+WRITERS = 4
+ENOUGH = 400  # writes before the leader is killed, and as many after it
+CALM = 30.0  # seconds that a write may take: this machine may be busy
+
+
+def members() -> Iterator[str | Table]:
+    """A cluster of three processes, whose leader is killed while clients write."""
+    with coterie.Cluster(3, processes=True, grace=1.0) as cluster, cluster.connect(timeout=CALM) as client:
+        lock = client.lock("printer")
+        with lock, _Writers(cluster) as writers:
+            writers.wait_for(ENOUGH)
+            leader = cluster.wait_for_leader()
+            pid, killed = cluster.pid(leader), time.perf_counter()
+            cluster.kill(leader)
+            heir = cluster.wait_for_leader(CALM)
+            elected = time.perf_counter()
+            writers.wait_for(len(writers.waits) + ENOUGH)
+            token, held = lock.token, not lock.lost.is_set()
+        with client.lock("printer") as other:
+            later_token = other.token
+        kept = {entry.key.decode() for entry in client.kv.range("writer ", keys_only=True)}
+
+    yield (
+        f"{WRITERS} clients write one key after another; a key counts when two of three disks have it. "
+        f"Member n{leader} led, in process {pid}, and got SIGKILL. "
+        f"After {(elected - killed) * 1e3:.0f} ms n{heir} led."
+    )
+    spans = [
+        [took for began, took in writers.waits.values() if (began + took < killed) is before]
+        for before in (True, False)
+    ]
+    rows: list[list[object]] = [
+        ["acknowledged", *(len(span) for span in spans)],
+        ["median wait", *(f"{sorted(span)[len(span) // 2] * 1e3:.1f} ms" for span in spans)],
+        ["longest wait", *(f"{max(span) * 1e3:.1f} ms" for span in spans)],
+        ["acknowledged and lost", "", len(writers.waits.keys() - kept)],
+    ]
+    yield Table(["writes", "before", "from then on"], rows)
+    yield (
+        f"A lock was {'held all the time' if held else 'lost, and its holder was told'}, with token {token}; "
+        f"the next holder's is {later_token}. What a lock guards refuses lower ones (`coterie.Fence`)."
+    )
+
+
+class _Writers:
+    """Clients in threads that write until they are told to stop."""
+
+    def __init__(self, cluster: coterie.Cluster) -> None:
+        self.waits: dict[str, tuple[float, float]] = {}  # of each key: when it was asked, how long that took
+        self._cluster, self._stop = cluster, threading.Event()
+        self._threads = [threading.Thread(target=self._write, args=(n,)) for n in range(WRITERS)]
+
+    def _write(self, writer: int) -> None:
+        with self._cluster.connect(timeout=CALM) as client:
+            number = 0
+            while not self._stop.is_set():
+                key, began = f"writer {writer}, key {number}", time.perf_counter()
+                client.kv[key] = "written"
+                self.waits[key] = began, time.perf_counter() - began
+                number += 1
+
+    def wait_for(self, count: int) -> None:
+        """Until so many writes were acknowledged."""
+        while len(self.waits) < count and any(thread.is_alive() for thread in self._threads):
+            time.sleep(0.005)
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+CHAPTERS: list[Chapter] = [ring, pickers, consensus, members, pool]
 
 
 def run(*, plain: bool = False) -> None:

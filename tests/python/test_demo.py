@@ -48,6 +48,15 @@ def test_the_tour_has_all_chapters_and_ends_with_what_to_type_next() -> None:
     assert "\x1b" not in done.stdout, "escape codes are for terminals"
 
 
+def test_the_act_with_members_finds_every_acknowledged_write_after_the_kill() -> None:
+    *_, table, about_the_lock = _demo.members()
+    assert isinstance(table, _demo.Table)
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert all(isinstance(count, int) and count >= _demo.ENOUGH // 2 for count in rows["acknowledged"])
+    assert rows["acknowledged and lost"][-1] == 0
+    assert "token" in str(about_the_lock)
+
+
 def test_on_a_terminal_tables_are_drawn() -> None:
     pytest.importorskip("rich", reason="rich is optional")
     # A terminal of our own: rich looks for one, and for the size of it.

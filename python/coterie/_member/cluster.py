@@ -182,7 +182,10 @@ class Cluster:
 
     def connect(self, *, timeout: float = 5.0) -> Client:
         """A client of this cluster; see `connect`."""
-        return connect(self.url, timeout=timeout, secret=self.secret, tls=self._settings.get("tls"))
+        shared = {
+            name: self._settings[name] for name in ("cluster", "grace", "tls") if name in self._settings
+        }
+        return connect(self.url, timeout=timeout, secret=self.secret, **shared)
 
     def member(self, number: int) -> Member:
         """The member itself, when it is a thread of this process.
