@@ -379,8 +379,24 @@ impl Chores {
     }
 }
 
-/// Begins a lease.
+/// Begins a lease. There must be a connection first: a member shall say when it ends.
 fn grant(
+    inner: &Arc<Inner>,
+    name: Bytes,
+    ttl: Duration,
+    deadline: Instant,
+    done: impl FnOnce(Result<LeaseId, Failure>) + Send + 'static,
+) {
+    if inner.transport.connection().is_some() {
+        grant_over_connection(inner, name, ttl, deadline, done);
+        return;
+    }
+    let again = Arc::clone(inner);
+    let respond = move |_| grant_over_connection(&again, name, ttl, deadline, done);
+    inner.transport.submit(deadline - now(), Ask::Members, Box::new(respond));
+}
+
+fn grant_over_connection(
     inner: &Arc<Inner>,
     name: Bytes,
     ttl: Duration,

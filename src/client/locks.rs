@@ -145,7 +145,9 @@ impl Acquisition {
             Err(Failure::Unknown) => {
                 keeper.spoil(lease, name);
                 give_back(&self.inner, lease, name);
-                self.finish(Err(Failure::Unknown));
+                let is_closed = self.inner.is_closed();
+                let stopped = || Failure::Stopped("the client is closed".to_owned());
+                self.finish(Err(if is_closed { stopped() } else { Failure::Unknown }));
             }
             Err(failure) => {
                 keeper.leave(&self.inner, lease, name);

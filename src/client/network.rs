@@ -16,14 +16,15 @@ use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use super::calls::locked;
 use super::now;
 use super::transport::{Connection, Heard, Responder, Transport};
 use crate::id::NodeId;
 use crate::net::{
-    self, Counters, End, Frames, Hello, Mark, Outgoing, PEER_PAYLOAD_MAX, Party, Priority, Receiving,
-    Refusal, Refused, Secret, Sending, Tls,
+    self, CLIENT_PAYLOAD_MAX, Counters, End, Frames, Hello, Mark, Outgoing, PEER_PAYLOAD_MAX, Party,
+    Priority, Receiving, Refusal, Refused, Secret, Sending, Tls,
 };
 use crate::random::Random;
 use crate::replica::asks::{ASKS, Answer, Ask, Asked, Error, REPLIES, Replied, Reply};
@@ -82,6 +83,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(150);
 const SILENT: Duration = Duration::from_millis(300);
 /// How long an endpoint may take until there is a connection.
 const DIAL: Duration = Duration::from_secs(1);
+/// How much later the next endpoint is dialled.
+const STAGGER: Duration = Duration::from_millis(4);
+/// How long a member that stops is given before the next one is dialled.
+const STOPPING: Duration = Duration::from_millis(10);
 /// How long nobody is dialled when none of all endpoints answered: first, and at last.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
@@ -124,6 +129,12 @@ impl Transport for Network {
     fn submit(&self, patience: Duration, ask: Ask, respond: Responder) {
         if self.is_of_the_parent() {
             respond(Err(Error::Stopped("the client is the parent process's".to_owned())));
+            return;
+        }
+        let (bytes, limit) = (weight(&ask), CLIENT_PAYLOAD_MAX / 2);
+        if bytes > limit {
+            // No member takes such a frame: it would end the connection, and with it whatever else waits.
+            respond(Err(Error::TooLarge { bytes: bytes as u64, limit: limit as u64 }));
             return;
         }
         let pending = Pending { deadline: now() + patience, ask, respond, sent: 0 };
@@ -285,38 +296,35 @@ impl Speaker {
         std::mem::take(&mut self.waiting).into_values().chain(late).for_each(Pending::stop);
     }
 
-    /// Dials one endpoint after the other until one answers. `None`: the client is closed.
+    /// Dials until one endpoint answers. `None`: the client is closed.
     async fn find_member(&mut self) -> Option<Line> {
         let mut pause = PAUSE_MIN;
         loop {
             let mut refusals = 0;
             let mut why = String::new();
-            for address in self.addresses.clone() {
-                let endpoints = Arc::clone(&self.endpoints);
-                let dialling = dial(&endpoints, address);
-                tokio::pin!(dialling);
-                loop {
-                    let until = self.next_deadline(Instant::NEVER);
-                    tokio::select! {
-                        dialled = &mut dialling => match dialled {
-                            Ok(line) => return Some(line),
-                            Err(error) => {
-                                tracing::debug!(%error, "no member there");
-                                if is_for_good(&error) {
-                                    refusals += 1;
-                                    why = error.to_string();
-                                }
-                                break;
+            let mut dialling = self.dial_all();
+            loop {
+                let until = self.next_deadline(Instant::NEVER);
+                tokio::select! {
+                    dialled = dialling.join_next() => match dialled {
+                        Some(Ok(Ok(line))) => return Some(line),
+                        Some(Ok(Err(error))) => {
+                            tracing::debug!(%error, "no member there");
+                            if is_for_good(&error) {
+                                refusals += 1;
+                                why = error.to_string();
                             }
-                        },
-                        () = self.shared.news.notified() => {}
-                        () = sleep_until(until) => {}
-                    }
-                    if !self.take_asks() {
-                        return None;
-                    }
-                    self.expire();
+                        }
+                        Some(Err(_)) => {}
+                        None => break,
+                    },
+                    () = self.shared.news.notified() => {}
+                    () = sleep_until(until) => {}
                 }
+                if !self.take_asks() {
+                    return None;
+                }
+                self.expire();
             }
             if refusals == self.addresses.len() {
                 self.refuse(&why);
@@ -344,6 +352,20 @@ impl Speaker {
         }
     }
 
+    /// Dials all endpoints, each a little after the one before: one whose machine is gone must not make a lease wait that
+    /// has milliseconds to be attached anew.
+    fn dial_all(&self) -> JoinSet<Result<Line, Refused>> {
+        let mut dialling = JoinSet::new();
+        for (place, address) in self.addresses.iter().cloned().enumerate() {
+            let endpoints = Arc::clone(&self.endpoints);
+            dialling.spawn(async move {
+                tokio::time::sleep(STAGGER * place as u32).await;
+                dial(&endpoints, address).await
+            });
+        }
+        dialling
+    }
+
     /// Speaks to a member until one of the two ends it.
     async fn converse(&mut self, line: Line) -> Over {
         let Line { hello, receiving, mut sending, mark: _mark, .. } = line;
@@ -359,7 +381,13 @@ impl Speaker {
         let mut asked: Option<Instant> = None;
         let mut moving: Option<Dialling> = None;
         let mut fresh = true;
+        let mut stopping = false;
         loop {
+            if stopping {
+                // Should it be the only one, it is not dialled again without end.
+                tokio::time::sleep(STOPPING).await;
+                return Over::Lost;
+            }
             let time = now();
             if look <= time && (fresh || !self.waiting.is_empty()) {
                 if asked.is_some_and(|asked| time - asked > SILENT) {
@@ -400,7 +428,7 @@ impl Speaker {
                                 asked = None;
                                 moving = moving.or_else(|| self.leader_elsewhere(&hello, reply));
                             } else {
-                                self.answer(id, reply);
+                                stopping |= !self.answer(id, reply);
                             }
                         }
                     }
@@ -506,11 +534,16 @@ impl Speaker {
         }
     }
 
-    fn answer(&mut self, id: u64, reply: Reply) {
-        if let Some(pending) = self.waiting.remove(&id) {
-            self.deadlines.remove(&(pending.deadline, id));
-            pending.take(reply);
+    /// Hands on a reply; whether the member goes on giving some. What one that stops has not done, another one may.
+    fn answer(&mut self, id: u64, reply: Reply) -> bool {
+        let Some(pending) = self.waiting.remove(&id) else { return true };
+        if matches!(reply, Err(Error::Stopped(_))) && pending.ask.is_repeatable() {
+            self.waiting.insert(id, pending);
+            return false;
         }
+        self.deadlines.remove(&(pending.deadline, id));
+        pending.take(reply);
+        true
     }
 
     /// No member lets this client in: whoever waits need not wait on.

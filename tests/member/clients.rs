@@ -172,3 +172,27 @@ fn nobody_there_is_unavailable_when_the_patience_is_over() {
     assert!(matches!(failure, Failure::Unavailable(_)), "{failure:?}");
     assert!(begun.elapsed() >= Duration::from_millis(300));
 }
+
+#[test]
+fn what_no_member_takes_ends_no_connection() {
+    let group = Group::start(1);
+    let (client, network) = connect(&group);
+    put(&client, "k", "v").expect("written");
+    let connection = network.connection();
+    for bytes in [9 << 20, 5 << 20, 2 << 20] {
+        let refused = put(&client, "k", &"v".repeat(bytes));
+        assert!(matches!(refused, Err(Failure::Refused(_))), "{bytes} bytes: {refused:?}");
+    }
+    assert_eq!(network.connection(), connection);
+}
+
+#[test]
+fn closing_says_goodbye() {
+    let group = Group::start(3);
+    let ((one, _), (other, _)) = (connect(&group), connect(&group));
+    let held = acquire(&one, "lock", true).expect("it is free");
+    wait(|done: Box<dyn FnOnce(()) + Send>| one.close(move || done(())));
+    assert!(held.lost().is_lost());
+    assert!(acquire(&other, "lock", false).is_some());
+    assert!(matches!(put(&one, "k", "v"), Err(Failure::Stopped(_))));
+}

@@ -14,7 +14,7 @@ with coterie.connect("memory:", timeout=2.0) as cluster:
     assert_type(cluster.kv["k"], bytes)
     assert_type(cluster.kv.entry("k"), client.Entry | None)
     assert_type(cluster.kv.range("k", limit=3), list[client.Entry])
-    assert_type(cluster.kv.put_many({"a": "1", "b": b"2"}), int)
+    assert_type(cluster.kv.put_many({"a": "1", "b": "2"}), int)
     assert_type(cluster.kv.put_many([("a", "1")]), int)
     assert_type(cluster.kv.compare_and_swap("k", cluster.kv.entry("k"), None), bool)
     result = cluster.kv.transaction().require("k", exists=True).put("k", "v").get("k").commit()
