@@ -447,6 +447,11 @@ class Lock:
         return self._acquired().token
 
     @property
+    def key(self) -> bytes:
+        """The key by which it is held: there as long as it is. A transaction may require it, with the token."""
+        return self._acquired().key
+
+    @property
     def lost(self) -> Lost:
         """An event that is set when the lock is lost."""
         return Lost(self._core, self._acquired())
@@ -564,6 +569,11 @@ class RLock:
     def token(self) -> int:
         """The fencing token of the latest acquisition."""
         return self._state.lock.token
+
+    @property
+    def key(self) -> bytes:
+        """The key by which it is held: there as long as it is. A transaction may require it, with the token."""
+        return self._state.lock.key
 
     @property
     def lost(self) -> Lost:

@@ -118,6 +118,22 @@ class Lock:
         return self._acquired().token
 
     @property
+    def key(self) -> bytes:
+        """The key by which it is held: there as long as it is. A transaction may require it, with the token.
+
+        Examples
+        --------
+        >>> import coterie
+        >>> with coterie.connect("memory:") as client, client.lock("door") as lock:
+        ...     guarded = (
+        ...         client.kv.transaction().require(lock.key, create_revision=lock.token).put("open", "yes")
+        ...     )
+        ...     print(guarded.commit().succeeded)
+        True
+        """
+        return self._acquired().key
+
+    @property
     def lost(self) -> Lost:
         """An event that is set when the lock is lost."""
         return Lost(self._acquired())
@@ -233,6 +249,11 @@ class RLock:
     def token(self) -> int:
         """The fencing token of the latest acquisition, as `Lock.token`."""
         return self._state.lock.token
+
+    @property
+    def key(self) -> bytes:
+        """The key by which it is held: there as long as it is. A transaction may require it, with the token."""
+        return self._state.lock.key
 
     @property
     def lost(self) -> Lost:
