@@ -29,6 +29,8 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("net", "wire id time random"),
     ("node", "protocol raft replica store wal net wire id time random"),
     ("client", "net wire store replica id time random"),
+    // `memory:` drives a replica of its own.
+    ("client/memory", "protocol raft store replica id time random"),
     ("etcd", "node client store"),
     ("ring", "id time random"),
     ("balance", "ring id time random"),
