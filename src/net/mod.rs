@@ -16,6 +16,7 @@
 //! counted ([`Counters`]), and costs nothing else. With TLS ([`Tls`]) certificates prove it, both ways, and a secret, if
 //! one is given, besides.
 
+mod authority;
 mod counters;
 mod descriptors;
 mod handshake;
@@ -24,6 +25,7 @@ mod secret;
 mod stream;
 mod tls;
 
+pub use authority::{Authority, AuthorityError, Issued};
 pub use counters::{Counters, Statistics};
 pub use descriptors::{Mark, Owned};
 pub use handshake::{Hello, Known, Party, Refusal, Refused, accept, dial_in};

@@ -121,7 +121,7 @@ impl Member {
             cluster: config.cluster.clone(),
             id,
             name: name.clone(),
-            address: config.advertise.clone().unwrap_or_else(|| address.to_string()),
+            address: advertised(&config, &address),
             formed: false,
             observes: config.observer,
             members: Vec::new(),
@@ -469,13 +469,19 @@ fn first_status(config: &Config, id: NodeId, address: &SocketAddr) -> Status {
     Status {
         member,
         part: Part::Waiting,
-        address: config.advertise.clone().unwrap_or_else(|| address.to_string()),
+        address: advertised(config, address),
         members: Vec::new(),
         connected: Vec::new(),
         revision: 1,
         syncs: 0,
         network: crate::net::Statistics::default(),
     }
+}
+
+/// Where others find it. Who listens everywhere is found where its `peers` say.
+fn advertised(config: &Config, address: &SocketAddr) -> String {
+    let named = config.peers.get(&config.name).filter(|_| address.ip().is_unspecified());
+    config.advertise.as_ref().or(named).cloned().unwrap_or_else(|| address.to_string())
 }
 
 fn unusable(address: &str, error: &std::io::Error) -> ConfigError {

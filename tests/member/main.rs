@@ -10,3 +10,4 @@ mod group;
 mod life;
 mod processes;
 mod strangers;
+mod tls;
