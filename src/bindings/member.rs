@@ -38,6 +38,8 @@ struct Settings<'py> {
     grace: Option<f64>,
     history: Option<f64>,
     quota: u64,
+    segment_bytes: u64,
+    snapshot_entries: u64,
 }
 
 /// What members and clients prove to know.
@@ -85,6 +87,8 @@ impl Settings<'_> {
         config.grace = optional("grace", self.grace)?;
         config.history = optional("history", self.history)?;
         config.limits.quota = self.quota;
+        config.segment_bytes = self.segment_bytes;
+        config.snapshot_entries = self.snapshot_entries;
         Ok(config)
     }
 }

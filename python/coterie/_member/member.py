@@ -66,6 +66,10 @@ class Member(Client):
         Seconds for which old revisions can be read at least. None: until somebody compacts them.
     quota : int, default 2 GiB
         How many bytes the store may have.
+    segment_bytes : int, default 64 MiB
+        How large the journal's files are. Room for one is reserved at a time, so a small disk wants small ones.
+    snapshot_entries : int, default 100,000
+        After how many writes a snapshot is taken and the journal begun anew, if 16 MiB of them do not come first.
 
     Attributes
     ----------
@@ -123,6 +127,8 @@ class Member(Client):
         grace: float | None = 0.03,
         history: float | None = 3600.0,
         quota: int = 2 << 30,
+        segment_bytes: int = 64 << 20,
+        snapshot_entries: int = 100_000,
     ) -> None:
         if role not in ("voter", "observer"):
             raise ConfigError(f"role is 'voter' or 'observer', not {role!r}")
@@ -146,6 +152,8 @@ class Member(Client):
                 "grace": grace,
                 "history": history,
                 "quota": quota,
+                "segment_bytes": segment_bytes,
+                "snapshot_entries": snapshot_entries,
             }
         )
         self._trust: dict[str, Any] = {"cluster": cluster, "secret": secret, "tls": tls}

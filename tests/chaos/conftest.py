@@ -1,0 +1,8 @@
+"""The tests here start programs that lie beside them, and share their modules."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
