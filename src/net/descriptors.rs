@@ -12,6 +12,15 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 /// One bit for each descriptor, up to 65,536.
 static OURS: [AtomicU64; 1024] = [const { AtomicU64::new(0) }; 1024];
 
+/// How often a fork lies between this process and the first that had a descriptor of ours.
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
+/// Names this process: it is another number in a forked child of one that had a descriptor of ours. Unlike the process's
+/// own number it costs no call of the system.
+pub fn forks() -> u64 {
+    FORKS.load(SeqCst)
+}
+
 /// Something with a descriptor that is ours as long as this lives.
 #[derive(Debug)]
 pub struct Owned<T: AsRawFd>(T);
@@ -89,6 +98,7 @@ fn guard_forks() {
 /// In a forked child, before anything else: closes every descriptor of the parent's members and clients, and shuts nothing
 /// down, so that the parent's connections go on. Nothing of the parent's may be used in the child, nor dropped.
 extern "C" fn let_go() {
+    FORKS.fetch_add(1, SeqCst);
     for (at, word) in OURS.iter().enumerate() {
         let mut bits = word.swap(0, SeqCst);
         while bits != 0 {

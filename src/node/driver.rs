@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError, mpsc};
 use std::time::Duration;
+use tokio::task::yield_now;
 use tokio::time::{Instant as Alarm, Sleep, sleep_until};
 
 use self::closing::Closing;
@@ -100,6 +101,8 @@ impl Driver {
             self.write_snapshot();
             self.go_on_closing(now);
             self.publish(now);
+            // What was said leaves before more is heard.
+            yield_now().await;
         }
         self.end();
         self.work.failure

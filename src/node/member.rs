@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::process;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
@@ -21,7 +20,7 @@ use super::network::Network;
 use super::shared::{Part, Shared, SharedHandle, Status};
 use super::{Config, ConfigError, Failure, snapshots};
 use crate::id::NodeId;
-use crate::net::{Hello, Known, Mark, Party};
+use crate::net::{Hello, Known, Mark, Party, forks};
 use crate::raft::{Checkpoint, Record, Role};
 use crate::random::Random;
 use crate::replica::asks::{Ask, Error, MemberStatus, Reply};
@@ -38,7 +37,7 @@ pub struct Member {
     name: String,
     address: SocketAddr,
     /// In a forked child there is no member.
-    process: u32,
+    forks: u64,
     threads: Mutex<Vec<JoinHandle<()>>>,
     cuts: mpsc::Sender<Cut>,
 }
@@ -185,8 +184,8 @@ impl Member {
                 end.tell(failure);
             }
         })?);
-        let process = process::id();
-        Ok(Self { inbox, shared, end, id, name, address, process, threads: Mutex::new(threads), cuts })
+        let forks = forks();
+        Ok(Self { inbox, shared, end, id, name, address, forks, threads: Mutex::new(threads), cuts })
     }
 
     /// Its id.
@@ -297,7 +296,7 @@ impl Member {
     }
 
     fn is_of_the_parent(&self) -> bool {
-        self.process != process::id()
+        self.forks != forks()
     }
 }
 
