@@ -162,9 +162,10 @@ class _Works:
                     self._early[index] = (failed, value)
                 else:
                     settled.append((future, failed, value))
-        # Callbacks are the user's: no lock is held.
+        # Callbacks are the user's: no lock is held. Nobody but the future keeps a value.
+        settled.reverse()
         while settled:
-            future, failed, value = settled.pop(0)
+            future, failed, value = settled.pop()
             future._settle(failed, value)
             del future, value
         if not self.pool._is_alive():
