@@ -135,7 +135,7 @@ impl Layout {
 
     /// Bytes that come before the granules.
     pub const fn index_bytes(self) -> usize {
-        8 * (1 + self.granules + self.workers * self.view_words())
+        8 * (2 + self.granules + self.workers * self.view_words())
     }
 
     /// Bytes of the granules.
@@ -167,8 +167,8 @@ impl Arena {
     ) -> Self {
         assert!(index.as_ptr().addr().is_multiple_of(8) && base.as_ptr().addr().is_multiple_of(4096));
         let lowest = index.cast::<AtomicU64>();
-        // SAFETY: inside the index, of which the first word is `lowest`.
-        let words = unsafe { lowest.add(1) };
+        // SAFETY: inside the index, whose first two words are `lowest` and the counter.
+        let words = unsafe { lowest.add(2) };
         Self {
             lowest,
             words,
@@ -242,6 +242,7 @@ impl Arena {
             let _ = self.lowest().compare_exchange(lowest, next, Ordering::Relaxed, Ordering::Relaxed);
         }
         let generation = self.word(head).load(Ordering::Relaxed) / GENERATION;
+        self.counter().fetch_add(1, Ordering::Relaxed);
         Some(Slot { arena: Arc::clone(self), head: head as u32, generation })
     }
 
@@ -300,6 +301,10 @@ impl Arena {
         if let Some(release) = self.release.filter(|_| self.retired.load(Ordering::Acquire) != 0) {
             release(self.at(head), count * GRANULE);
         }
+        self.free_taken(head, count);
+    }
+
+    fn free_taken(&self, head: usize, count: usize) {
         for granule in (head..head + count).rev() {
             let word = self.word(granule);
             // Release: what we did to the bytes is over.
@@ -393,19 +398,32 @@ impl Arena {
     /// The pool has ended: free memory goes back to the system, now and from now on.
     pub fn retire(&self) {
         self.retired.store(1, Ordering::Release);
+        self.trim();
+    }
+
+    /// Free memory goes back to the system. It is taken meanwhile, so that nobody writes to what is given away.
+    pub fn trim(&self) {
         let Some(release) = self.release else { return };
-        let is_free = |granule: usize| self.word(granule).load(Ordering::Acquire) & OWNER == FREE;
-        let mut granule = 0;
-        while granule < self.granules {
-            let from = granule;
-            while granule < self.granules && is_free(granule) {
-                granule += 1;
+        let is_free = |&granule: &usize| self.word(granule).load(Ordering::Relaxed) & OWNER == FREE;
+        let mut head = 0;
+        while head < self.granules {
+            let count = (head..self.granules).take_while(is_free).count();
+            if count > 0 && self.take(head, count).is_ok() {
+                release(self.at(head), count * GRANULE);
+                self.free_taken(head, count);
             }
-            if granule > from {
-                release(self.at(from), (granule - from) * GRANULE);
-            }
-            granule += 1;
+            head += count.max(1);
         }
+    }
+
+    /// How often somebody took an extent.
+    pub fn claims(&self) -> u64 {
+        self.counter().load(Ordering::Relaxed)
+    }
+
+    fn counter(&self) -> &AtomicU64 {
+        // SAFETY: the second word of the index; zero is a value.
+        unsafe { self.lowest.add(1).as_ref() }
     }
 
     fn lock_looks(&self) -> MutexGuard<'_, BTreeMap<u32, Look>> {

@@ -101,6 +101,8 @@ pub(super) struct Process {
 pub struct Pool {
     pub(super) memory: Arc<Memory>,
     arena: Option<Arc<Arena>>,
+    /// The supervisor knows that somebody uses the arena.
+    uses_arena: AtomicBool,
     core: Mutex<Core>,
     /// Something that somebody waits for may have happened.
     changed: Condvar,
@@ -121,6 +123,8 @@ pub(super) struct Core {
     pub(super) scheduler: Scheduler,
     pub(super) lanes: Vec<Lane>,
     arena: Option<Arc<Arena>>,
+    /// Results in the arena have arrived since the supervisor was told last.
+    has_adopted: bool,
     outgoing: Vec<Outgoing>,
     pub(super) functions: Functions,
     items: BTreeMap<JobId, Items>,
@@ -209,6 +213,7 @@ impl Pool {
             scheduler: Scheduler::new(settings),
             lanes: (0..settings.workers).map(|worker| Lane::new(&memory, worker)).collect(),
             arena: arena.clone(),
+            has_adopted: false,
             outgoing: (0..settings.workers).map(|_| Outgoing::default()).collect(),
             functions: Functions::default(),
             items: BTreeMap::new(),
@@ -230,6 +235,7 @@ impl Pool {
         Ok(Arc::new(Self {
             memory,
             arena,
+            uses_arena: AtomicBool::new(false),
             core: Mutex::new(core),
             changed: Condvar::new(),
             bell: Bell::new()?,
@@ -259,6 +265,18 @@ impl Pool {
     /// Where large buffers lie, when workers are processes.
     pub fn arena(&self) -> Option<&Arc<Arena>> {
         self.arena.as_ref()
+    }
+
+    /// Somebody uses the arena: the supervisor shall look when nobody does any more.
+    fn arena_is_used(&self) {
+        if !self.uses_arena.swap(true, Ordering::SeqCst) {
+            self.bell.ring();
+        }
+    }
+
+    /// The supervisor looks now; who uses the arena from now on rings again.
+    pub(super) fn arena_is_idle(&self) {
+        self.uses_arena.store(false, Ordering::SeqCst);
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
@@ -327,6 +345,9 @@ impl Pool {
         let (first, count) = (items.count(), starts.len() as u64);
         if count > 0 {
             items.push(function, bytes, starts);
+            if !kept.is_empty() {
+                self.arena_is_used();
+            }
             for (place, kept) in kept {
                 items.keep(first + u64::from(place), kept);
             }
@@ -741,6 +762,9 @@ impl Pool {
         for worker in 0..core.lanes.len() {
             arrived |= core.attend(worker, now);
         }
+        if std::mem::take(&mut core.has_adopted) {
+            self.arena_is_used();
+        }
         core.schedule(now);
         if arrived || !core.finished.is_empty() {
             self.tell(core);
@@ -1069,7 +1093,8 @@ impl Core {
             self.kill(worker); // what it sent is not its own
             return false;
         };
-        let ReadRun { count, has_failures, .. } = found;
+        let ReadRun { count, has_failures, has_parcels } = found;
+        self.has_adopted |= has_parcels;
         self.scheduler.finished(worker, count);
         self.deliver(piece.job, Run { slots, has_failures, ..Run::new(piece.first, count, bytes) });
         true

@@ -9,6 +9,39 @@ use super::driver::{Failure, Pool, State};
 use super::linux;
 use crate::time::Instant;
 
+/// How often to look whether the arena is in use.
+const TICK: Duration = Duration::from_secs(5);
+
+/// An arena that nobody has used for a while gives its free memory back.
+#[derive(Default)]
+struct Idle {
+    /// How many extents had been taken when that changed last, and when.
+    seen: u64,
+    since: Instant,
+    /// And when memory was given back.
+    trimmed: u64,
+}
+
+impl Idle {
+    /// Says when to look again; never, until the pool says that the arena is in use.
+    fn look(&mut self, pool: &Pool, now: Instant) -> Instant {
+        let Some(arena) = pool.arena() else { return Instant::NEVER };
+        let claims = arena.claims();
+        if claims != self.seen {
+            (self.seen, self.since) = (claims, now);
+        } else if claims != self.trimmed && now >= self.since + TICK {
+            arena.trim();
+            self.trimmed = claims;
+        }
+        if claims != self.trimmed {
+            return self.since + TICK;
+        }
+        pool.arena_is_idle();
+        // Somebody may have used it before that, and not have rung.
+        if arena.claims() == claims { Instant::NEVER } else { now + TICK }
+    }
+}
+
 /// How long a worker may take to leave after SIGTERM.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -57,8 +90,10 @@ impl Pool {
     fn supervise(&self) {
         linux::block_signals();
         self.meet_strangers();
+        let mut idle = Idle::default();
         loop {
             let (workers, deadline) = self.look_around();
+            let deadline = deadline.min(idle.look(self, linux::now()));
             let files: Vec<i32> =
                 [self.bell.descriptor()].into_iter().chain(workers.iter().map(|&(_, file)| file)).collect();
             let ended = linux::readable(&files, deadline);

@@ -353,3 +353,23 @@ def _slowly_first(array: Any) -> float:
 
 def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
+
+
+def test_an_idle_pool_gives_its_memory_back() -> None:
+    with Pool(1) as pool:
+        results = pool.map(filled, range(32))
+        assert sum(int(result.sum()) for result in results) == 31 * 16 * MIB // 8
+        kept_result = results[5]
+        del results
+        assert shared_memory() > 16 * MIB
+        deadline = time.monotonic() + 30
+        while shared_memory() > 4 * MIB and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert shared_memory() <= 4 * MIB
+        assert (kept_result == 5).all()
+        assert pool.map(filled, [3])[0][-1] == 3
+
+
+def shared_memory() -> int:
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["RssShmem"].split()[0]) * KIB

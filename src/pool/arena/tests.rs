@@ -14,6 +14,12 @@ struct Memory {
     _bytes: Vec<u8>,
 }
 
+/// As the system does it: what is given back is zero afterwards.
+fn forget(start: NonNull<u8>, length: usize) {
+    // SAFETY: the arena gives back granules of its own.
+    unsafe { start.as_ptr().write_bytes(0, length) };
+}
+
 /// An arena as the pool and each worker see it.
 fn parties(granules: usize, workers: usize) -> Vec<Arc<Arena>> {
     let layout = Layout::of(granules * GRANULE, workers);
@@ -25,7 +31,7 @@ fn parties(granules: usize, workers: usize) -> Vec<Arc<Arena>> {
     let parties = [Party::Pool].into_iter().chain((0..workers).map(Party::Worker));
     let arena = |party| {
         // SAFETY: the memory is as large as the layout says, and kept; boxes and vectors do not move what they own.
-        unsafe { Arena::new(places.0, places.1, layout, party, None, Arc::clone(&memory)) }
+        unsafe { Arena::new(places.0, places.1, layout, party, Some(forget), Arc::clone(&memory)) }
     };
     parties.map(|party| Arc::new(arena(party))).collect()
 }
@@ -131,6 +137,26 @@ fn what_only_a_dead_worker_looked_at_is_swept() {
     drop(shared);
     assert_eq!(arenas[0].used(), GRANULE);
     arenas[0].sweep(0);
+    assert_eq!(arenas[0].used(), 0);
+}
+
+#[test]
+fn only_free_memory_is_given_back() {
+    let arenas = parties(GRANULES, 1);
+    let slots: Vec<Slot> = (0..3).map(|_| arenas[0].claim(2 * GRANULE).expect("room")).collect();
+    for slot in &slots {
+        slot.fill(&[7; 2 * GRANULE]);
+    }
+    let [first, second, third] = <[Slot; 3]>::try_from(slots).expect("three");
+    let bytes_of_second = second.base();
+    drop(second);
+    arenas[0].trim();
+    assert!(bytes(&first, 2 * GRANULE).iter().chain(bytes(&third, 2 * GRANULE)).all(|&byte| byte == 7));
+    let again = arenas[1].claim(2 * GRANULE).expect("room");
+    assert_eq!(again.base(), bytes_of_second, "what was given back can be taken");
+    assert!(bytes(&again, 2 * GRANULE).iter().all(|&byte| byte == 0));
+    arenas[0].retire();
+    drop((first, third, again));
     assert_eq!(arenas[0].used(), 0);
 }
 
