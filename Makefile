@@ -161,6 +161,20 @@ SECONDS ?= 1800
 chaos: set-up wheel ## chaos for as long as SECONDS says; COTERIE_CHAOS_SEED=N takes the faults of that seed
 	COTERIE_CHAOS_SECONDS=$(SECONDS) $(BIN)/python -m pytest -s tests/chaos/test_chaos.py
 
+# Not in `make test`: the crate stands apart and takes more than a minute to build.
+.PHONY: test-fuzz
+test-fuzz: ## each fuzz target for a moment, on drawn input
+	cd fuzz && $(CARGO) test --quiet --locked
+
+FUZZ_SECONDS ?= 60
+.PHONY: fuzz
+fuzz: ## fuzz targets, led by what they reach (FUZZ_SECONDS=600 each, FUZZ="frames::frames_of_a_stream" for one)
+	CARGO="$(CARGO)" scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ)
+
+.PHONY: test-upgrade
+test-upgrade: ## what version 1 has written, read by a build whose version is raised
+	$(CARGO) test --quiet --locked --features raised-version --test rust -- upgrade::
+
 .PHONY: soak-pool
 soak-pool: set-up wheel ## workers are killed at random for a minute, while a million tasks run
 	COTERIE_SOAK_SECONDS=60 $(BIN)/python -m pytest -s tests/python/test_pool_failures_soak.py

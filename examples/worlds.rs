@@ -16,7 +16,11 @@
 //! for at most so many seconds, and says how small.
 #![expect(clippy::disallowed_methods, reason = "a command: it measures, and uses all cores")]
 
-use coterie::sim::standard::{self, EPILOGUE, HORIZON, replicated, stored};
+use coterie::raft::Raft;
+use coterie::replica::Replica;
+use coterie::sim::standard::replicated::Replicated;
+use coterie::sim::standard::stored::Stored;
+use coterie::sim::standard::{self, EPILOGUE, HORIZON, Standard, replicated, stored};
 use coterie::sim::{Bytes, Failure, Fingerprint, Host, Kind, Load, Medium, Watch, World};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -139,28 +143,34 @@ fn worlds(options: &Options) -> bool {
 }
 
 fn one_world(options: &Options, seed: u64, sum: &Mutex<Sum>) {
-    // Only bare worlds go through bytes.
-    if options.bytes {
-        let mut world = standard::Scenario::through_bytes(seed).build_over::<Bytes>();
-        let outcome = standard::finish(&mut world);
-        let (reads, writes, _) = world.watch().history.counts();
-        add(sum, &world, outcome, (reads, writes));
-    } else if options.world == Kindred::Store {
-        let mut world = stored::Scenario::new(seed).build();
-        let outcome = stored::finish(&mut world);
-        let counts = world.watch().counts();
-        add(sum, &world, outcome, (counts.reads, counts.answers));
-    } else if options.world == Kindred::Bare {
-        let mut world = standard::Scenario::new(seed).build();
-        let outcome = standard::finish(&mut world);
-        let (reads, writes, _) = world.watch().history.counts();
-        add(sum, &world, outcome, (reads, writes));
-    } else {
-        let mut world = replicated::Scenario::new(seed).build();
-        let outcome = replicated::finish(&mut world);
-        let (reads, writes, _) = world.watch().history.counts();
-        add(sum, &world, outcome, (reads, writes));
+    match (options.world, options.bytes) {
+        (Kindred::Bare, false) => bare(standard::Scenario::new(seed).build(), sum),
+        (Kindred::Bare, true) => bare(standard::Scenario::through_bytes(seed).build_over::<Bytes>(), sum),
+        (Kindred::Replica, false) => replica(replicated::Scenario::new(seed).build(), sum),
+        (Kindred::Replica, true) => {
+            replica(replicated::Scenario::through_bytes(seed).build_over::<Bytes>(), sum);
+        }
+        (Kindred::Store, false) => store(stored::Scenario::new(seed).build(), sum),
+        (Kindred::Store, true) => store(stored::Scenario::through_bytes(seed).build_over::<Bytes, 0>(), sum),
     }
+}
+
+fn bare<M: Medium<Raft>>(mut world: Standard<M>, sum: &Mutex<Sum>) {
+    let outcome = standard::finish(&mut world);
+    let (reads, writes, _) = world.watch().history.counts();
+    add(sum, &world, outcome, (reads, writes));
+}
+
+fn replica<M: Medium<Replica>>(mut world: Replicated<M>, sum: &Mutex<Sum>) {
+    let outcome = replicated::finish(&mut world);
+    let (reads, writes, _) = world.watch().history.counts();
+    add(sum, &world, outcome, (reads, writes));
+}
+
+fn store<M: Medium<Replica>>(mut world: Stored<M>, sum: &Mutex<Sum>) {
+    let outcome = stored::finish(&mut world);
+    let counts = world.watch().counts();
+    add(sum, &world, outcome, (counts.reads, counts.answers));
 }
 
 fn add<P, H, W, L, M>(

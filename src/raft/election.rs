@@ -65,6 +65,14 @@ impl Raft {
         self.set(Timer::Election, self.now + pause, out);
     }
 
+    /// A leader that somebody's higher term has deposed may be the only one that can lead at once: its followers hear it
+    /// still, so for an election time-out they vote for nobody else (§4.2.3), and the one who opened the term has asked
+    /// in vain. If there is another leader, they hear that one, and refuse the pre-vote.
+    pub(super) fn seek_office_again(&mut self, out: &mut Outbox<Self>) {
+        let pause = self.pause();
+        self.set(Timer::Election, self.now + pause, out);
+    }
+
     /// All who granted the lease wait for its end: they must not campaign at the same moment.
     fn campaign_after_the_lease(&mut self, out: &mut Outbox<Self>) {
         let window = self.settings.election_timeout.as_nanos() as u64 / 30;
@@ -194,6 +202,10 @@ impl Raft {
             return;
         }
         self.note_vote(from, granted);
+        self.settle_vote(out);
+    }
+
+    fn settle_vote(&mut self, out: &mut Outbox<Self>) {
         match self.vote_result() {
             VoteResult::Won => self.become_leader(out),
             VoteResult::Pending => {}
@@ -214,8 +226,12 @@ impl Raft {
         }
     }
 
+    /// Who seems to be gone will not answer: where one of three is dead, two that voted for themselves have split the
+    /// vote, and need not wait for a third.
     fn vote_result(&self) -> VoteResult {
-        let answer = |voter| self.votes.iter().find(|(from, _)| *from == voter).map(|(_, granted)| *granted);
+        let answered =
+            |voter| self.votes.iter().find(|(from, _)| *from == voter).map(|(_, granted)| *granted);
+        let answer = |voter| answered(voter).or_else(|| self.gone.contains(&voter).then_some(false));
         self.membership().vote(answer)
     }
 
@@ -362,6 +378,12 @@ impl Raft {
 
     /// The peer's process seems to be gone. That may be wrong, so it costs an election at most.
     pub(super) fn evidence_against(&mut self, peer: NodeId, out: &mut Outbox<Self>) {
+        if self.membership().is_voter(peer) && !self.gone.contains(&peer) {
+            self.gone.push(peer);
+        }
+        if self.role == Role::Candidate {
+            self.settle_vote(out);
+        }
         if self.role == Role::Leader {
             self.peer_is_gone(peer);
         } else if self.leader == Some(peer) {

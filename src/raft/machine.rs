@@ -67,6 +67,8 @@ pub struct Raft {
     pub(super) lease_promise: LeasePromise,
     /// Who has answered the (pre-)candidate, and how.
     pub(super) votes: Vec<(NodeId, bool)>,
+    /// Whose process seems to be gone. It may be wrong, and holds until they are heard of again.
+    pub(super) gone: Vec<NodeId>,
     /// Elections in a row that this member could not win.
     pub(super) attempts: u32,
     /// What a voter of its weight waits at least.
@@ -163,6 +165,7 @@ impl Raft {
             heard: None,
             lease_promise: LeasePromise::default(),
             votes: Vec::new(),
+            gone: Vec::new(),
             attempts: 0,
             patience_least: Duration::ZERO,
             acknowledge: None,
@@ -386,7 +389,10 @@ impl Protocol for Raft {
             return;
         }
         match link {
-            Link::Up => self.peer_is_back(peer),
+            Link::Up => {
+                self.gone.retain(|gone| *gone != peer);
+                self.peer_is_back(peer);
+            }
             Link::Down | Link::Refused => self.evidence_against(peer, out),
         }
         self.leave(out);
@@ -528,6 +534,7 @@ impl Raft {
 
     /// Follows `leader`, or nobody yet, in `term`, which is not below its own (thesis §3.3).
     pub(super) fn become_follower(&mut self, term: Term, leader: Option<NodeId>, out: &mut Outbox<Self>) {
+        let deposed = self.role == Role::Leader && term > self.hard.term && leader.is_none();
         if self.role == Role::Leader {
             self.resign(out);
         }
@@ -542,7 +549,9 @@ impl Raft {
         self.role = Role::Follower;
         self.leader = leader;
         self.votes.clear();
-        if !waits {
+        if deposed && self.settings.pre_vote {
+            self.seek_office_again(out);
+        } else if !waits {
             self.await_leader(out);
         }
     }
@@ -560,6 +569,9 @@ impl Raft {
 
     #[expect(clippy::collapsible_match, reason = "a guard that acts would hide that it does")]
     fn receive_from_peer(&mut self, from: NodeId, message: Message, out: &mut Outbox<Self>) {
+        if !self.gone.is_empty() {
+            self.gone.retain(|gone| *gone != from);
+        }
         match message {
             Message::RequestPreVote { term, last } => self.asked_for_pre_vote(from, term, last, out),
             Message::PreVote { term, granted } => self.pre_vote_answered(from, term, granted, out),

@@ -10,7 +10,7 @@ use crate::id::NodeId;
 use crate::protocol::Application;
 use crate::raft::{Entries, Index, Payload, Position, Snapshot, SnapshotId};
 use crate::store::{LeaseChange, LeaseId, Pinned, Response, Revision, Store};
-use crate::wire::{Decode, Encode, Malformed, Reader};
+use crate::wire::{Decode, Encode, Malformed, Reader, VERSION};
 
 /// What is replicated: a deterministic machine. It reads no clock, draws no randomness and depends on no hash order,
 /// so that every member that applied the same commands is in the same state.
@@ -94,9 +94,6 @@ pub struct Machine<S> {
 
 /// How many revisions pass before the replica hears of them: it measures the age of history no more finely.
 const NOTED_EVERY: Revision = 64;
-
-/// The version of snapshots.
-const VERSION: u16 = 1;
 
 /// Where what is summed begins: behind the version.
 const SUMMED_FROM: usize = size_of::<u16>();
@@ -310,8 +307,14 @@ impl<S: StateMachine> Machine<S> {
     /// them not.
     pub fn install(&mut self, snapshot: &Snapshot, bytes: Option<Bytes>) -> Vec<Request> {
         let Some(bytes) = bytes else { return self.damaged("the snapshot is not there") };
-        if self.restore(bytes).is_err() {
-            return self.damaged("the snapshot is damaged");
+        match self.restore(bytes) {
+            Ok(()) => {}
+            Err(Malformed { what: Malformed::UNKNOWN_VERSION, .. }) => {
+                return self.damaged(
+                    "the snapshot is of a version that this build does not read; start a later build",
+                );
+            }
+            Err(_) => return self.damaged("the snapshot is damaged"),
         }
         self.applied = snapshot.id.last;
         let mut requests: Vec<Request> = self.note(true).into_iter().collect();
@@ -321,16 +324,13 @@ impl<S: StateMachine> Machine<S> {
     }
 
     fn restore(&mut self, bytes: Bytes) -> Result<(), Malformed> {
-        let mut input = Reader::new(bytes, VERSION);
-        if input.u16()? != VERSION {
-            return Err(input.malformed("a version of ours before this"));
-        }
+        let mut input = Reader::versioned(bytes)?;
         let length = input.remaining().checked_sub(size_of::<u64>());
         let body = input.take(length.ok_or_else(|| input.malformed("a checksum"))?)?;
         if input.u64()? != xxh3_64(&body) {
             return Err(input.malformed("what was summed before this"));
         }
-        let mut input = Reader::new(body, VERSION);
+        let mut input = Reader::new(body, input.version());
         let sessions = Sessions::decode(&mut input)?;
         let state = input.take(input.remaining())?;
         self.state.restore(&state)?;

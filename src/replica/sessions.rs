@@ -313,10 +313,11 @@ impl Decode for Sessions {
                     return Err(input.malformed("a place in the log of its own before this"));
                 }
             }
-            let known = sessions.uses.insert(session.last_used, id).is_some();
-            if known || sessions.open.insert(id, session).is_some() {
-                return Err(input.malformed("a session of its own before this"));
+            let in_order = sessions.open.last_key_value().is_none_or(|(last, _)| *last < id);
+            if !in_order || sessions.uses.insert(session.last_used, id).is_some() {
+                return Err(input.malformed("a session of its own, in order, before this"));
             }
+            sessions.open.insert(id, session);
         }
         Ok(sessions)
     }
@@ -450,6 +451,22 @@ mod tests {
         apply(&mut sessions, 8, stamp(2, 3, 0));
         assert_eq!(apply(&mut sessions, 9, stamp(2, 4, 0)), Outcome::TooManyResults, "alone with too much");
         assert_eq!(apply(&mut sessions, 10, stamp(2, 4, 4)), result(10));
+    }
+
+    /// Found by the target `what_a_replica_keeps`.
+    #[test]
+    fn a_table_has_one_order() {
+        let mut sessions = Sessions::new(Limits::default());
+        for index in [1, 2] {
+            sessions.open(index);
+        }
+        let bytes = sessions.to_bytes();
+        let (head, each) = bytes.split_at(3 * u64::SIZE_MIN + u32::SIZE_MIN);
+        let (first, second) = each.split_at(Session::SIZE_MIN);
+        let read = |parts: [&[u8]; 3]| Sessions::from_bytes(parts.concat().into(), crate::wire::VERSION);
+        assert_eq!(read([head, first, second]), Ok(sessions));
+        assert!(read([head, second, first]).is_err());
+        assert!(read([head, first, first]).is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::{
     Operation, Order, Past, Put, PutLease, Query, Range, Refusal, Reply, Revision, Status, Target, Ticket,
     Watch, WatchToken, lock_key,
 };
-use crate::wire::{Decode, Encode, VERSION};
+use crate::wire::{Decode, Encode};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -164,7 +164,7 @@ impl Store {
         let response = if bytes > self.limits.request_bytes_max {
             self.refuse(Refusal::TooLarge { bytes, limit: self.limits.request_bytes_max })
         } else {
-            match Command::from_bytes(command.clone(), VERSION) {
+            match Command::from_bytes(command.clone(), super::VERSION) {
                 Ok(command) => self.operate(index, command),
                 Err(_) => self.refuse(Refusal::Malformed),
             }
@@ -223,7 +223,7 @@ impl Store {
 
     /// Answers a query, from its bytes.
     pub fn ask(&mut self, token: WatchToken, query: &Bytes) -> Response {
-        let response = match Query::from_bytes(query.clone(), VERSION) {
+        let response = match Query::from_bytes(query.clone(), super::VERSION) {
             Ok(Query::Watch(watch)) => self.watch(token, watch),
             Ok(query) => Response::Now(self.query(&query)),
             Err(_) => self.refuse(Refusal::Malformed),

@@ -44,6 +44,11 @@ mod snapshot;
 mod table;
 mod watches;
 
+/// The version of commands, queries and answers. They lie in logs and pass through members of other builds, so it is
+/// raised only when all members know the next; that of the frames and snapshots around them ([`crate::wire::VERSION`]) is
+/// another.
+pub const VERSION: u16 = 1;
+
 pub use limits::Limits;
 #[cfg(feature = "mutants")]
 pub use limits::Mutant;

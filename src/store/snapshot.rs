@@ -4,7 +4,7 @@
 //! key after key; what a compaction takes away before its turn has come is kept for the writer, and nothing else is.
 //!
 //! ```text
-//!   header:  revision, compacted, alarm, limits, leases, who waits for locks, what history's digest must be
+//!   header:  the version of wire, revision, compacted, alarm, limits, leases, who waits for locks, what history's digest must be
 //!   1, key, versions …     for each key, in order, the oldest first
 //!   2, key, version        what a compaction took
 //!   0                      the end
@@ -18,8 +18,6 @@ use super::{LeaseTerms, Limits, Revision, Store};
 use crate::wire::{Decode, Encode, Malformed, Reader, VERSION, structures, write_count};
 use std::collections::BTreeSet;
 
-/// The version of this format.
-const FORMAT: u16 = 1;
 const END: u8 = 0;
 const KEY: u8 = 1;
 const SAVED: u8 = 2;
@@ -48,7 +46,7 @@ impl Store {
     /// Holds on to the present state.
     pub fn pin(&mut self) -> Pinned {
         let mut header = Vec::new();
-        FORMAT.encode(&mut header);
+        VERSION.encode(&mut header);
         self.encode_header(&mut header);
         let id = self.history.pins.last_key_value().map_or(0, |(last, _)| last + 1);
         let pin = Pin { revision: self.revision(), ..Pin::default() };
@@ -98,7 +96,7 @@ impl Store {
     /// The whole state, at once.
     pub fn snapshot(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        FORMAT.encode(&mut out);
+        VERSION.encode(&mut out);
         self.encode_header(&mut out);
         for slot in self.history.after(None) {
             slot.encode_through(self.revision(), &mut out);
@@ -110,7 +108,7 @@ impl Store {
     /// Becomes what was written out; when that is malformed, stays as it is. Watches go on: those that missed something
     /// are answered.
     pub fn restore(&mut self, bytes: Bytes) -> Result<(), Malformed> {
-        let mut input = Reader::new(bytes, VERSION);
+        let mut input = Reader::versioned(bytes)?;
         let mut limits = self.limits;
         let mut restored = Self::read(&mut input, &mut limits)?;
         input.finish()?;
@@ -147,9 +145,6 @@ impl Store {
     }
 
     fn read(input: &mut Reader, limits: &mut Limits) -> Result<Self, Malformed> {
-        if input.u16()? != FORMAT {
-            return Err(input.malformed("a format of ours before this"));
-        }
         let (revision, compacted, alarm, digest) = (input.u64()?, input.u64()?, input.u64()?, input.u64()?);
         if revision == 0 || revision == u64::MAX || compacted > revision || alarm > 1 {
             return Err(input.malformed("a history that can be before this"));

@@ -27,6 +27,7 @@ pub struct Memory {
     preallocates: bool,
     capacity: Option<u64>,
     failing: BTreeSet<Action>,
+    ignored: BTreeSet<Action>,
     operations: u64,
     halts_at: Option<u64>,
 }
@@ -142,6 +143,12 @@ impl Memory {
         self.failing.insert(action);
     }
 
+    /// From now on a disk that lies: it says that it has done such actions, and does not ([`Action::Sync`] and
+    /// [`Action::SyncFolder`] alone: what else is not done is seen at once). So a test can see that somebody notices.
+    pub fn ignore(&mut self, action: Action) {
+        self.ignored.insert(action);
+    }
+
     /// After this many more operations every one fails, until [`Memory::crash`] or [`Memory::resume`]: the process is
     /// dead.
     pub const fn halt_after(&mut self, operations: u64) {
@@ -240,7 +247,7 @@ impl Files for Memory {
     }
 
     fn sync(&mut self, file: &str) -> Result<(), FileError> {
-        let halted = self.is_halted();
+        let (halted, lies) = (self.is_halted(), self.ignored.contains(&Action::Sync));
         let begun = self.begin(Action::Sync, file);
         let id = self.names.get(file).copied();
         let found = self.find(Action::Sync, file)?;
@@ -250,6 +257,9 @@ impl Files for Memory {
                 found.abandon();
             }
             return Err(error);
+        }
+        if lies {
+            return Ok(());
         }
         found.abandoned.clear();
         let settled = found.durable.len();
@@ -269,6 +279,9 @@ impl Files for Memory {
 
     fn sync_folder(&mut self) -> Result<(), FileError> {
         self.begin(Action::SyncFolder, "")?;
+        if self.ignored.contains(&Action::SyncFolder) {
+            return Ok(());
+        }
         for (name, file) in std::mem::take(&mut self.renamings) {
             set(&mut self.durable, name, file);
         }

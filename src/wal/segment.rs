@@ -11,6 +11,10 @@ const EXTENSION: &str = ".wal";
 /// The bit of a batch's count that says that its first record is a checkpoint.
 const CHECKPOINT: u32 = 1 << 31;
 
+/// No journal counts further, of segments and of batches: what says so was written by none, and who went on counting from
+/// there would overflow.
+const NUMBER_MAX: u64 = 1 << 62;
+
 /// The file that holds a segment; names sort as segments do.
 pub(super) fn name(segment: u64) -> String {
     format!("{segment:016x}{EXTENSION}")
@@ -19,7 +23,7 @@ pub(super) fn name(segment: u64) -> String {
 /// The segment that a file holds; `None` when the file is none of ours.
 pub(super) fn number(file: &str) -> Option<u64> {
     let segment = u64::from_str_radix(file.strip_suffix(EXTENSION)?, 16).ok()?;
-    (name(segment) == file).then_some(segment)
+    (name(segment) == file && (1..=NUMBER_MAX).contains(&segment)).then_some(segment)
 }
 
 /// The first bytes of a segment.
@@ -58,7 +62,7 @@ impl SegmentHeader {
         let version = rest.get_u16_le();
         rest.advance(2);
         let header = Self { version, segment: rest.get_u64_le(), first: rest.get_u64_le() };
-        (sound && header.segment == segment).then_some(header)
+        (sound && header.segment == segment && (1..=NUMBER_MAX).contains(&header.first)).then_some(header)
     }
 }
 

@@ -61,9 +61,15 @@ pub enum BadFrame {
 
 /// Appends a frame around what `payload` appends.
 pub fn write(kind: u8, flags: u8, out: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>)) {
+    write_in(VERSION, kind, flags, out, payload);
+}
+
+/// The same in an older version, which is the newest that the other end reads. What `payload` appends must be of that
+/// version, too.
+pub fn write_in(version: u16, kind: u8, flags: u8, out: &mut Vec<u8>, payload: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend_from_slice(&[0; SUMMED_AT]);
-    VERSION.encode(out);
+    version.encode(out);
     out.extend_from_slice(&[kind, flags]);
     payload(out);
     let (head, summed) = out[start..].split_at_mut(SUMMED_AT);

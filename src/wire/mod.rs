@@ -17,8 +17,8 @@ pub mod value;
 
 pub(crate) use macros::{structures, variants};
 
-/// The version of the encoding that this build writes.
-pub const VERSION: u16 = 1;
+/// The version of the encoding that this build writes. The feature raises it, as the next release would.
+pub const VERSION: u16 = if cfg!(feature = "raised-version") { 2 } else { 1 };
 /// The oldest version that this build still reads.
 pub const VERSION_MIN: u16 = 1;
 
@@ -63,6 +63,11 @@ pub struct Malformed {
     pub what: &'static str,
 }
 
+impl Malformed {
+    /// What is expected where a version stands that this build does not read: nothing is damaged, another build wrote it.
+    pub const UNKNOWN_VERSION: &str = "a version that this build reads before this";
+}
+
 /// Takes values from a frame; ranges of bytes are shared with it, not copied.
 #[derive(Clone, Debug)]
 pub struct Reader {
@@ -75,6 +80,17 @@ impl Reader {
     /// Reads `bytes`, which were written by this version of the encoding.
     pub const fn new(bytes: Bytes, version: u16) -> Self {
         Self { bytes, at: 0, version }
+    }
+
+    /// Reads bytes that begin with the version in which they were written, if it is one that this build reads.
+    pub fn versioned(bytes: Bytes) -> Result<Self, Malformed> {
+        let mut reader = Self::new(bytes, VERSION);
+        reader.version = reader.u16()?;
+        if (VERSION_MIN..=VERSION).contains(&reader.version) {
+            Ok(reader)
+        } else {
+            Err(reader.malformed(Malformed::UNKNOWN_VERSION))
+        }
     }
 
     /// The version in which the bytes were written.

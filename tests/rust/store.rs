@@ -538,6 +538,28 @@ fn etcd_17780_and_16693_the_revision_never_decreases_though_the_latest_one_was_a
     assert_eq!(future, Reply::Refused(Refusal::Future { revision: deleted + 1 }));
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// There, members applied the same log in another order; and a crash between the two writes of a compaction left one
+    /// member with another history.
+    #[test]
+    fn etcd_14571_members_that_replay_the_log_from_other_places_have_equal_digests(
+        commands in vec(command(), 1..80), places in vec(any::<prop::sample::Index>(), 0..4)
+    ) {
+        let (mut straight, mut restarting) = (Log::default(), Log::default());
+        let places: Vec<usize> = places.iter().map(|place| place.index(commands.len())).collect();
+        for (place, command) in commands.into_iter().enumerate() {
+            if places.contains(&place) {
+                restarting.restart();
+            }
+            prop_assert_eq!(straight.give(command.clone()), restarting.give(command));
+            prop_assert_eq!(straight.store.digest(), restarting.store.digest());
+        }
+        prop_assert_eq!(straight.store.contents(), restarting.store.contents());
+    }
+}
+
 #[test]
 fn etcd_11456_and_10811_a_lock_is_not_granted_by_a_lease_that_ended_while_it_waited() {
     let mut log = Log::default();

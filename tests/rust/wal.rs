@@ -284,6 +284,34 @@ fn files_of_others_are_left_alone() {
     assert_eq!(files.list().expect("listed").len(), 5);
 }
 
+/// Found by the target `a_folder_of_segments`.
+#[test]
+fn numbers_that_no_journal_reaches_are_none_of_ours() {
+    let (files, _) = with_an_old_journal();
+    let journal = files.clone().read("0000000000000001.wal").expect("read");
+    let forged = |place: usize| {
+        let mut header = journal[..32].to_vec();
+        header[place..place + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+        let checksum = crc32c::crc32c(&header[12..]);
+        header[8..12].copy_from_slice(&checksum.to_le_bytes());
+        header
+    };
+    let mut beside = files.clone();
+    for name in ["ffffffffffffffff.wal", "0000000000000000.wal"] {
+        beside.create(name, 0).expect("created");
+        beside.write(name, 0, &forged(16)).expect("written");
+    }
+    let (mut wal, recovery) = open(&mut beside);
+    assert_eq!(bytes(&recovery), OLD);
+    wal.checkpoint(NEW).expect("queued");
+    sync(&mut wal, &mut beside);
+    assert_eq!(beside.list().expect("listed").len(), 3, "what is not ours is left alone");
+    let mut within = files.clone();
+    within.write("0000000000000001.wal", 0, &forged(24)).expect("written");
+    let error = Wal::open(&mut within, SMALL).expect_err("the first batch cannot be the last of all");
+    assert!(matches!(error, WalError::Rotten { offset: 0, .. }), "{error}");
+}
+
 #[test]
 fn a_segment_of_a_later_build_is_not_touched() {
     let mut files = Memory::new();

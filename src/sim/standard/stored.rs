@@ -111,6 +111,19 @@ impl Scenario {
     ///
     /// When the settings cannot work.
     pub fn build_over<M: Medium<Replica>, const MUTANT: usize>(self) -> Stored<M, MUTANT> {
+        self.build_of()
+    }
+
+    /// The same world, of other applications: for tests that plant a bug in one.
+    ///
+    /// # Panics
+    ///
+    /// When the settings cannot work.
+    pub fn build_of<H, M>(self) -> World<Replica, H, Judge, Patrons, M>
+    where
+        H: Host<Replica> + AsRef<Machine<Store>>,
+        M: Medium<Replica>,
+    {
         let (seed, members) = (self.world.seed, self.world.members);
         let operator = self.orders.map(|orders| Operator::new(seed, members, orders));
         let patrons = Patrons::new(seed, members, self.clients.clone(), operator);
