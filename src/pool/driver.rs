@@ -133,6 +133,8 @@ pub(super) struct Core {
     pub(super) processes: Vec<Option<Process>>,
     /// Workers that are on their way, and of whom nothing is known yet.
     pub(super) strangers: BTreeSet<usize>,
+    /// Those of them that are to be killed as soon as it is known who they are.
+    doomed: BTreeSet<usize>,
     pub(super) state: State,
     pub(super) failure: Option<Failure>,
     finished: Vec<(JobId, u64)>,
@@ -221,6 +223,7 @@ impl Pool {
             next_job: 0,
             processes: (0..settings.workers).map(|_| None).collect(),
             strangers: BTreeSet::new(),
+            doomed: BTreeSet::new(),
             state: State::Running,
             failure: None,
             finished: Vec::new(),
@@ -590,8 +593,8 @@ impl Pool {
         self.pump(&mut core);
         let mut count = 0;
         for worker in 0..core.lanes.len() {
-            let is_process = core.processes[worker].as_ref().is_some_and(|process| process.file.is_some());
-            if is_process && core.runs(worker, job, item).is_some() {
+            let is_known = core.processes[worker].as_ref().is_some_and(|process| process.file.is_some());
+            if (is_known || core.strangers.contains(&worker)) && core.runs(worker, job, item).is_some() {
                 // The item is answered, though nobody may want to know: a pool that closes waits for all.
                 core.scheduler.condemn(worker);
                 core.kill(worker);
@@ -853,6 +856,9 @@ impl Pool {
         let mut core = self.lock();
         core.strangers.remove(&worker);
         core.processes[worker] = Some(Process { id, file, ended });
+        if core.doomed.remove(&worker) {
+            core.kill(worker);
+        }
     }
 
     /// Prepares the channel of a worker that has ended for the next one: it may be there before it is welcome.
@@ -871,6 +877,7 @@ impl Pool {
     pub(super) fn mourn(&self, worker: usize, why: String) {
         let mut core = self.lock();
         core.strangers.remove(&worker);
+        core.doomed.remove(&worker);
         core.processes[worker] = None;
         core.fail(Failure::CannotStart(why));
         self.changed.notify_all();
@@ -1147,9 +1154,11 @@ impl Core {
         self.deadline = self.scheduler.deadline(now);
     }
 
-    pub(super) fn kill(&self, worker: usize) {
+    pub(super) fn kill(&mut self, worker: usize) {
         if let Some(file) = self.processes[worker].as_ref().and_then(|process| process.file.as_ref()) {
             linux::signal(file, libc::SIGKILL);
+        } else if self.strangers.contains(&worker) {
+            self.doomed.insert(worker);
         }
     }
 

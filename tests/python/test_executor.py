@@ -449,3 +449,12 @@ def test_threads_are_as_many_by_default_as_in_the_standard_library() -> None:
     with concurrent.futures.ThreadPoolExecutor() as theirs, Executor(backend="thread") as ours:
         assert ours._max_workers <= theirs._max_workers
         assert ours._max_workers == min(32, cpus.available() + 4)
+
+
+def test_a_call_that_runs_can_be_ended_however_young_its_worker_is() -> None:
+    for _ in range(30):
+        with Executor(1) as executor:
+            future = executor.submit(time.sleep, 60)
+            while not future.running():
+                pass
+            assert future.cancel(force=True)
