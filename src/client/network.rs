@@ -302,7 +302,7 @@ impl Speaker {
         loop {
             let mut refusals = 0;
             let mut why = String::new();
-            let mut dialling = self.dial_all();
+            let mut dialling = self.dial_all_but(None);
             loop {
                 let until = self.next_deadline(Instant::NEVER);
                 tokio::select! {
@@ -354,9 +354,10 @@ impl Speaker {
 
     /// Dials all endpoints, each a little after the one before: one whose machine is gone must not make a lease wait that
     /// has milliseconds to be attached anew.
-    fn dial_all(&self) -> JoinSet<Result<Line, Refused>> {
+    fn dial_all_but(&self, here: Option<&str>) -> JoinSet<Result<Line, Refused>> {
         let mut dialling = JoinSet::new();
-        for (place, address) in self.addresses.iter().cloned().enumerate() {
+        let elsewhere = self.addresses.iter().filter(|address| Some(address.as_str()) != here);
+        for (place, address) in elsewhere.cloned().enumerate() {
             let endpoints = Arc::clone(&self.endpoints);
             dialling.spawn(async move {
                 tokio::time::sleep(STAGGER * place as u32).await;
@@ -366,9 +367,23 @@ impl Speaker {
         dialling
     }
 
+    /// Dials all endpoints but this one; the first that answers.
+    fn dial_another(&self, here: &str) -> Dialling {
+        let mut dialling = self.dial_all_but(Some(here));
+        Box::pin(async move {
+            loop {
+                match dialling.join_next().await {
+                    Some(Ok(Ok(line))) => return Ok(line),
+                    Some(_) => {}
+                    None => return Err(Refused::TooSlow),
+                }
+            }
+        })
+    }
+
     /// Speaks to a member until one of the two ends it.
     async fn converse(&mut self, line: Line) -> Over {
-        let Line { hello, receiving, mut sending, mark: _mark, .. } = line;
+        let Line { address: here, hello, receiving, mut sending, mark: _mark } = line;
         let out = Outgoing::new(OUT_BYTES_MAX);
         let shared = Arc::clone(&self.shared);
         let writing = out.run(&mut sending, &shared.counters);
@@ -378,6 +393,8 @@ impl Speaker {
         let again: Vec<u64> = self.waiting.keys().copied().collect();
         self.send(&out, again);
         let mut look = now();
+        // A member leaves whom it has not heard of for long.
+        let mut ping = look + net::PING_EVERY;
         let mut asked: Option<Instant> = None;
         let mut moving: Option<Dialling> = None;
         let mut fresh = true;
@@ -390,9 +407,11 @@ impl Speaker {
             }
             let time = now();
             if look <= time && (fresh || !self.waiting.is_empty()) {
-                if asked.is_some_and(|asked| time - asked > SILENT) {
-                    tracing::debug!(member = hello.name, "gave no answer any more");
-                    return Over::Lost;
+                if moving.is_none() && asked.is_some_and(|asked| time - asked > SILENT) {
+                    // It may only be slow, and leases are safe as long as the connection is there: it is left for another
+                    // one that answers, and not before.
+                    tracing::debug!(member = hello.name, "gives no answer");
+                    moving = Some(self.dial_another(&here));
                 }
                 fresh = false;
                 look = time + LOOK_EVERY;
@@ -401,7 +420,11 @@ impl Speaker {
                     write(&out, &[Asked { id: OWN, patience: SILENT, ask: Ask::Members }]);
                 }
             }
-            let wake = if self.waiting.is_empty() { Instant::NEVER } else { look };
+            if ping <= time {
+                ping = time + net::PING_EVERY;
+                out.push(Priority::Urgent, |out| frame::write(net::PING, 0, out, |_| {}));
+            }
+            let wake = if self.waiting.is_empty() { ping } else { look.min(ping) };
             let wake = self.next_deadline(wake);
             tokio::select! {
                 _ = &mut writing => return Over::Lost,

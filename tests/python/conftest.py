@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -42,3 +45,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "public_module" in metafunc.fixturenames:
         modules = public_modules()
         metafunc.parametrize("public_module", modules, ids=[module.__name__ for module in modules])
+
+
+class Engine(NamedTuple):
+    """What clients connect to."""
+
+    url: str
+    settings: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[coterie.Cluster]:
+    """Three members on real sockets and disks, for all tests that leave them as they are."""
+    with coterie.Cluster(3) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["memory", "cluster"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Each engine in turn: what clients promise, they promise over all of them."""
+    if request.param == "memory":
+        return Engine(f"memory:{uuid.uuid4()}", {})
+    cluster: coterie.Cluster = request.getfixturevalue("cluster")
+    return Engine(cluster.url, {"secret": cluster.secret})

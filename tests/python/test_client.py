@@ -1,4 +1,4 @@
-"""Clients: what every engine must do. `COTERIE_TEST_URL` runs the same tests against a cluster."""
+"""Clients: what they promise, over every engine."""
 
 from __future__ import annotations
 
@@ -11,18 +11,15 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
 import coterie
 from coterie.client import Client, Entry
 
-Connect = Callable[..., Client]
-
-
-@pytest.fixture
-def url() -> str:
-    return os.environ.get("COTERIE_TEST_URL") or f"memory:{uuid.uuid4()}"
+Connect = Callable[[], Client]
+Engine = Any  # conftest's: no test can import it
 
 
 @pytest.fixture
@@ -32,12 +29,12 @@ def prefix() -> str:
 
 
 @pytest.fixture
-def connect(url: str) -> Iterator[Connect]:
+def connect(engine: Engine) -> Iterator[Connect]:
     """Clients of one cluster, which end with the test."""
     clients: list[Client] = []
 
-    def connect(**settings: float) -> Client:
-        clients.append(coterie.connect(url, **settings))
+    def connect() -> Client:
+        clients.append(coterie.connect(engine.url, **engine.settings))
         return clients[-1]
 
     connect()  # a cluster in memory lives as long as somebody is connected to it

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -14,16 +13,16 @@ import pytest
 
 import coterie.aio
 
-URL = os.environ.get("COTERIE_TEST_URL")
+Engine = Any  # conftest's: no test can import it
 
 
-def looped(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[[], None]:
+def looped(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[[Engine], None]:
     """Runs a test in an event loop of its own, with two clients of one cluster and a name that no other test uses."""
 
     @wraps(test)
-    def run() -> None:
+    def run(engine: Engine) -> None:
         async def main() -> None:
-            async with connected() as (one, other):
+            async with connected(engine) as (one, other):
                 await asyncio.wait_for(test(one, other, f"test-{uuid.uuid4()}/"), 60)
 
         asyncio.run(main())
@@ -33,9 +32,10 @@ def looped(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[[], None]
 
 
 @asynccontextmanager
-async def connected() -> AsyncIterator[tuple[coterie.aio.Client, coterie.aio.Client]]:
-    url = URL or f"memory:{uuid.uuid4()}"
-    async with coterie.aio.connect(url) as one, coterie.aio.connect(url) as other:
+async def connected(engine: Engine) -> AsyncIterator[tuple[coterie.aio.Client, coterie.aio.Client]]:
+    one = coterie.aio.connect(engine.url, **engine.settings)
+    other = coterie.aio.connect(engine.url, **engine.settings)
+    async with one, other:
         yield one, other
 
 
@@ -115,8 +115,9 @@ async def test_a_cancelled_wait_loses_no_event(
     one: coterie.aio.Client, other: coterie.aio.Client, name: str
 ) -> None:
     seen = []
-    async with one.watch(name, start_revision=1) as watch:
-        for n in range(200):
+    start = await other.kv.put(name, "0")
+    async with one.watch(name, start) as watch:
+        for n in range(1, 200):
             await other.kv.put(name, str(n))
             try:
                 async with asyncio.timeout(0.0001 * (n % 7)):
