@@ -6,6 +6,7 @@ import enum
 import itertools
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -490,3 +491,37 @@ def test_many_threads_map_at_the_same_time() -> None:
         found = list(threads.map(lambda start: pool.map(abs, range(-start, 0)), range(0, 40_000, 2_500)))
     assert [len(values) for values in found] == list(range(0, 40_000, 2_500))
     assert all(values == list(range(len(values), 0, -1)) for values in found)
+
+
+def test_a_map_that_never_waits_lets_signals_and_threads_in() -> None:
+    heard: list[float] = []
+    ticked = []
+
+    def tick() -> None:
+        while not heard:
+            ticked.append(time.monotonic())
+            time.sleep(0.01)
+
+    def hear(*_: object) -> None:
+        heard.append(time.monotonic())
+        raise InterruptedError("enough")
+
+    other = threading.Thread(target=tick)
+    before = signal.signal(signal.SIGALRM, hear)
+    try:
+        with Pool(1) as pool:
+            pool.map(abs, range(10))
+            other.start()
+            start = time.monotonic()
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+            with pytest.raises(InterruptedError, match="enough"):
+                pool.map(abs, range(10**9))
+            assert heard[0] - start < 10
+            assert pool.map(abs, [-1]) == [1], "the pool goes on, and the map does not"
+            pool.close()
+            pool.join()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    other.join()
+    assert len(ticked) > 3

@@ -356,6 +356,14 @@ class Pool:
         """The same in the order in which results come."""
         return self._imap(func, iterable, chunksize, ARRIVAL, outcomes)
 
+    @overload
+    def share(self, thing: bytes | bytearray | memoryview) -> memoryview: ...
+    @overload
+    def share(self, thing: T) -> T: ...
+    def share(self, thing: Any) -> Any:
+        """Place an array or bytes in shared memory once, for as many tasks as there are; see `coterie.Pool.share`."""
+        return self._pool.share(thing)
+
     def stats(self) -> statistics.PoolStats:
         """What the pool has done, and where its time went; see `coterie.Pool.stats`."""
         return self._pool.stats()

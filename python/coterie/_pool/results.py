@@ -174,9 +174,14 @@ class MapResult(AsyncResult[R]):
             return pool._core.wait_over(self._job, timeout)
         try:
             return pool._core.advance(self._map, timeout)
-        except Exception as error:  # noqa: BLE001 - whatever the user's iterator raises
+        except KeyboardInterrupt:
+            raise  # who waits sees to what runs
+        except BaseException as error:
+            # The user's iterator raised it, or his handler of a signal. Nobody feeds the map any more.
             pool._core.forget(self._job)
             self._settle(False, error)
+            if not isinstance(error, Exception):
+                raise
             return OVER
 
     def _watch(self, pool: Pool, bar: Bar, timeout: float | None) -> int:
@@ -207,9 +212,13 @@ class MapResult(AsyncResult[R]):
 
     def __del__(self) -> None:
         pool = getattr(self, "_pool", None)
-        if pool is not None and not self._done and self._job >= 0 and self._told is None:
+        if pool is None or self._done or self._job < 0 or self._told is not None:
+            return
+        if self._map is None:
             # As in multiprocessing, what was asked for is done even when nobody looks at the result.
             pool._core.abandon(self._job)
+        else:
+            pool._core.forget(self._job)  # nobody is left who would feed it
 
 
 class _Raised:

@@ -134,16 +134,14 @@ impl PoolMap {
             if !state.is_sealed && unfinished < wanted {
                 self.feed(core, py, state, unfinished, wanted)?;
             }
-            let has_some = !runs.is_empty();
             for run in runs {
                 state.gathered.take(core, py, run)?;
             }
             if is_over {
                 return Ok(0);
             }
-            if has_some {
-                continue;
-            }
+            // Results that never let us wait shall not keep a signal waiting, nor another thread.
+            py.check_signals()?;
             match py.detach(|| pool.wait_some(self.job, deadline, check_signals))? {
                 Waiting::Over => {}
                 Waiting::TimedOut => return Ok(1),
