@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import records
 from coterie import check
@@ -16,6 +17,10 @@ from coterie.client import Client
 from records import Row
 
 SECOND = 1_000_000_000
+
+
+# What the cluster has below ``log/``: for each key its value, and the revision that set it.
+Kept: TypeAlias = dict[str, tuple[str, int]]
 
 
 @dataclass
@@ -32,7 +37,7 @@ class Judgement:
     gaps: list[tuple[float, int]] = field(default_factory=list)
 
 
-def judge(folder: Path, kept: dict[str, str], *, strict: bool) -> Judgement:
+def judge(folder: Path, kept: Kept, *, strict: bool) -> Judgement:
     """Judges what the files in a folder say.
 
     `kept` is what the cluster has below ``log/`` at the end. With `strict`, locks end by their time to live alone, so that
@@ -55,9 +60,23 @@ def judge(folder: Path, kept: dict[str, str], *, strict: bool) -> Judgement:
     return judgement
 
 
-def kept_below_log(client: Client) -> dict[str, str]:
+def kept_below_log(client: Client) -> Kept:
     """What the cluster has below ``log/``."""
-    return {entry.key.decode(): entry.value.decode() for entry in client.kv.range("log/")}
+    return {
+        entry.key.decode(): (entry.value.decode(), entry.mod_revision) for entry in client.kv.range("log/")
+    }
+
+
+def await_watches(folder: Path, kept: Kept) -> None:
+    """Until they have heard the last of it, or should have."""
+    last = max(revision for _, revision in kept.values())
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        notes = records.read(sorted(folder.iterdir())).notes
+        heard = {what[1]: what[2] for kind, what in notes if kind == "event"}
+        if all(revision >= last for revision in heard.values()):
+            return
+        time.sleep(0.5)
 
 
 def _without_log(rows: Iterable[Row]) -> list[Row]:
@@ -70,7 +89,7 @@ def _judge_registers(rows: list[Row], judgement: Judgement) -> None:
         judgement.problems.append(f"{verdict}\n{verdict.timeline()}")
 
 
-def _judge_log(rows: list[Row], kept: dict[str, str], judgement: Judgement) -> None:
+def _judge_log(rows: list[Row], kept: Kept, judgement: Judgement) -> None:
     """What was acknowledged is there, what was refused is not, and nothing else is, either."""
     asked = {row.key: row for row in rows}
     for key, row in asked.items():
@@ -78,7 +97,7 @@ def _judge_log(rows: list[Row], kept: dict[str, str], judgement: Judgement) -> N
             judgement.problems.append(f"lost, though it was acknowledged: {row}")
         if row.outcome == "fail" and key in kept:
             judgement.problems.append(f"there, though it was refused: {row}")
-        if key in kept and kept[key] != row.value:
+        if key in kept and kept[key][0] != row.value:
             judgement.problems.append(f"changed: {row} is {kept[key]!r}")
     judgement.problems += [f"there, though nobody wrote it: {key}" for key in kept if key not in asked]
 
@@ -131,32 +150,24 @@ def _latest_before(rows: list[Row], token: Callable[[Row], int]) -> Callable[[in
     return latest
 
 
-def _judge_watches(notes: list[tuple[str, list[Any]]], kept: dict[str, str], judgement: Judgement) -> None:
-    """Each watch hears of everything once, in the order of revisions."""
+def _judge_watches(notes: list[tuple[str, list[Any]]], kept: Kept, judgement: Judgement) -> None:
+    """From its first event on, each watch hears of everything once, in the order of revisions."""
     heard: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for kind, (_, *what) in notes:
         if kind == "event":
             name, revision, key = what
             heard[name].append((revision, key))
-    order: dict[int, str] = {}
+    # Nothing below `log/` is changed or deleted, so what is there is all that ever happened.
+    order = sorted((revision, key) for key, (_, revision) in kept.items())
     for name, events in heard.items():
         judgement.events += len(events)
-        revisions = [revision for revision, _ in events]
-        if revisions != sorted(set(revisions)):
-            judgement.problems.append(f"{name} heard of something twice, or too late")
-        for revision, key in events:
-            if order.setdefault(revision, key) != key:
-                judgement.problems.append(f"two watches tell of another key in revision {revision}")
-            if key not in kept:
-                judgement.problems.append(f"{name} heard of {key}, which is lost")
-    # Between what it heard first and last, a watch missed nothing that another one or the store knows of.
-    for name, events in heard.items():
-        known = {revision for revision in order if events[0][0] <= revision <= events[-1][0]}
-        missed = known - {revision for revision, _ in events}
-        if missed:
-            judgement.problems.append(
-                f"{name} missed {len(missed)} events, the first in revision {min(missed)}"
-            )
+        expected = order[bisect.bisect_left(order, events[0]) :]
+        for place, (told, there) in enumerate(itertools.zip_longest(events, expected)):
+            if told != there:
+                judgement.problems.append(
+                    f"{name} heard {told} as event {place}, and not {there}: {len(events)} of {len(expected)}"
+                )
+                break
 
 
 def _by_key(rows: Iterable[Row], operations: set[str]) -> dict[str, list[Row]]:

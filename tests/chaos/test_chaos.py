@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from faults import Faults, small_disk
-from judgement import Judgement, judge, kept_below_log
+from judgement import Judgement, await_watches, judge, kept_below_log
 from machines import Group
 from workload import Plan
 
@@ -87,7 +87,7 @@ def end(group: Group, *, strict: bool) -> Judgement:
         for number in range(group.plan.locks):
             # Whoever held it is gone, or has given it back.
             assert client.lock(f"door{number}", ttl=1.0).acquire(timeout=10), "a lock that nobody can have"
-    time.sleep(0.5)  # until watches have heard the last of it
+    await_watches(group.folder / "records", kept)
     return judge(group.folder / "records", kept, strict=strict)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from judgement import Judgement, judge, kept_below_log
+from judgement import Judgement, await_watches, judge, kept_below_log
 from machines import Group, Machine
 from workload import Plan
 
@@ -144,5 +144,5 @@ def end(group: Group) -> Judgement:
         machine.ask("stop")
     with group.connect() as client:
         kept = kept_below_log(client)
-    time.sleep(0.3)  # until watches have heard the last of it
+    await_watches(group.folder / "records", kept)
     return judge(group.folder / "records", kept, strict=False)

@@ -188,6 +188,7 @@ def watch(client: Client, records: Records, name: str) -> None:
             with client.watch("log/") as events:
                 for event in events:
                     records.note("event", name, event.revision, event.key.decode())
+            records.note("problem", name, "a watch ended by itself")
         except CompactedError:
             records.note("compacted", name)  # it was cut off for longer than history is kept
         except StoppedError:
