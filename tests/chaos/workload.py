@@ -191,8 +191,6 @@ def watch(client: Client, records: Records, name: str) -> None:
             records.note("problem", name, "a watch ended by itself")
         except CompactedError:
             records.note("compacted", name)  # it was cut off for longer than history is kept
-        except StoppedError:
-            pass
         except Exception as error:
             records.note("problem", name, repr(error))
 
