@@ -9,7 +9,7 @@ use super::inbox::{Asker, Inbox, Input};
 use crate::net::{
     CLIENT_PAYLOAD_MAX, Counters, End, Frames, Outgoing, PING, Priority, Receiving, SILENCE_MAX, Sending,
 };
-use crate::replica::asks::{ASKS, Ask, Asked, REPLIES, Replied, Reply};
+use crate::replica::asks::{ASKS, Answer, Ask, Asked, REPLIES, Replied, Reply};
 use crate::store::LeaseId;
 use crate::wire::frame::{self, Frame};
 use crate::wire::{Decode, Encode, Reader};
@@ -32,6 +32,8 @@ pub(super) struct Connection {
 const ASKS_MAX: usize = 16_384;
 /// How many bytes of replies may wait for a client to take them before it is not read from.
 const REPLY_BYTES_MAX: usize = 16 << 20;
+/// After so many bytes of replies another frame begins.
+const FRAME_BYTES_MAX: usize = 8 << 20;
 /// How many bytes of replies may wait at all: a client that takes none is cut off.
 const OUT_BYTES_MAX: usize = 256 << 20;
 
@@ -58,13 +60,16 @@ impl Connection {
     /// All replies so far leave, in as few frames as their size allows.
     pub(super) fn send_replies(&self) {
         let replies = std::mem::take(&mut *self.replies.lock().unwrap_or_else(PoisonError::into_inner));
-        if self.open.load(Relaxed) {
+        let mut rest = &replies[..];
+        while !rest.is_empty() && self.open.load(Relaxed) {
+            let (now, later) = rest.split_at(fitting(rest));
             let sent = self.out.push(Priority::Urgent, |out| {
-                frame::write(REPLIES, 0, out, |payload| replies.encode(payload));
+                frame::write(REPLIES, 0, out, |payload| now.encode(payload));
             });
             if !sent {
                 self.close();
             }
+            rest = later;
         }
         self.room.notify_one();
     }
@@ -83,6 +88,20 @@ impl Connection {
     fn has_room(&self) -> bool {
         self.waiting.load(Relaxed) < ASKS_MAX && self.out.len() < REPLY_BYTES_MAX
     }
+}
+
+/// How many of these go into one frame.
+fn fitting(replies: &[Replied]) -> usize {
+    let mut bytes = 0;
+    let fits = replies.iter().take_while(|replied| {
+        let before = bytes;
+        bytes += match &replied.reply {
+            Ok(Answer::Result { result, .. } | Answer::Queried(result)) => result.len(),
+            _ => 64,
+        };
+        before == 0 || bytes <= FRAME_BYTES_MAX
+    });
+    fits.count()
 }
 
 /// Serves a client until its connection ends.

@@ -114,14 +114,31 @@ impl Answers {
         }
     }
 
-    pub(super) fn send_replies(&mut self, out: &mut Outbox<Replica>) {
-        while let Some((to, replies)) = self.replies.pop_first() {
-            out.send(to, Message::Forwarded(replies));
+    /// All replies leave, in messages of about so many bytes.
+    pub(super) fn send_replies(&mut self, bytes_max: usize, out: &mut Outbox<Replica>) {
+        while let Some((to, mut replies)) = self.replies.pop_first() {
+            while !replies.is_empty() {
+                let later = replies.split_off(fitting(&replies, bytes_max));
+                out.send(to, Message::Forwarded(std::mem::replace(&mut replies, later)));
+            }
         }
         while let Some((to, replies)) = self.lease_replies.pop_first() {
             out.send(to, Message::Leases(replies));
         }
     }
+}
+
+/// How many of these go into one message; one always does.
+fn fitting(replies: &[(Token, Reply)], bytes_max: usize) -> usize {
+    let mut bytes = 0;
+    let fits = replies.iter().take_while(|(_, reply)| {
+        let before = bytes;
+        if let Reply::Applied(Outcome::Result { result, .. }) = reply {
+            bytes += result.len();
+        }
+        before == 0 || bytes <= bytes_max
+    });
+    fits.count()
 }
 
 impl Fate {

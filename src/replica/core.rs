@@ -336,7 +336,7 @@ impl Protocol for Replica {
                 break;
             }
         }
-        self.answers.send_replies(out);
+        self.answers.send_replies(self.settings.raft.message_bytes_max, out);
         self.arm_retry(now, out);
         self.arm_leases(out);
     }

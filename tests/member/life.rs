@@ -1,7 +1,7 @@
 //! Members begin, write, end, and begin again.
 
 use crate::group::{Group, ask, eventually, get, put};
-use coterie::node::{Failure, Member, StartError};
+use coterie::node::{Failure, Member, Part, StartError};
 use coterie::replica::Consistency;
 use coterie::replica::asks::{Answer, Ask, MemberChange};
 
@@ -130,4 +130,57 @@ fn a_member_that_was_added_gets_everything_and_votes_when_it_is_promoted() {
         (members.len() == 3).then_some(members)
     });
     assert!(members.iter().all(|member| member.name != "d"));
+}
+
+#[test]
+fn an_observer_gets_everything_and_has_no_vote() {
+    let group = Group::start_with(3, |config| config.observer = config.name == "c");
+    let leader = group.leader();
+    put(&group.members[&leader], "x", "1").expect("written");
+    let observer = &group.members["c"];
+    let part = eventually("a learner", || Some(observer.status().part).filter(|part| *part == Part::Learner));
+    assert_eq!(part, Part::Learner);
+    assert_eq!(get(observer, "x", Consistency::Linearizable).expect("read").as_deref(), Some("1"));
+    let members = observer.status().members;
+    assert_eq!(members.iter().filter(|member| member.vote.is_some()).count(), 2);
+}
+
+#[test]
+fn a_member_that_has_moved_tells_the_others_where_it_is() {
+    let mut group = Group::start(3);
+    group.leader();
+    put(&group.members["a"], "x", "1").expect("written");
+    group.kill("b");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let elsewhere = free.local_addr().expect("bound").to_string();
+    drop(free);
+    group.peers.insert("b".to_owned(), elsewhere.clone());
+    group.start_one("b");
+    // Without the third it is needed, and must be found by who has only heard of it.
+    let third = if group.leader() == "c" { "a" } else { "c" };
+    eventually("the new address", || {
+        let members = group.members.values().map(|member| member.status().members);
+        let mut of_b = members.flatten().filter(|member| member.name == "b");
+        of_b.all(|member| member.address == elsewhere).then_some(())
+    });
+    group.kill(third);
+    let left = group.members.keys().next().expect("two").clone();
+    put(&group.members[&left], "x", "2").expect("the two go on");
+}
+
+#[test]
+fn a_port_that_was_left_open_is_the_same_at_each_start() {
+    let mut group = Group::prepare(1);
+    group.change = Box::new(|config| {
+        config.listen = "127.0.0.1:0".to_owned();
+        config.peers.clear();
+    });
+    group.start_all();
+    let (address, id) = (group.members["a"].address(), group.members["a"].id());
+    put(&group.members["a"], "x", "1").expect("written");
+    group.kill("a");
+    group.start_one("a");
+    assert_eq!((group.members["a"].address(), group.members["a"].id()), (address, id));
+    let found = get(&group.members["a"], "x", Consistency::Linearizable).expect("read");
+    assert_eq!(found.as_deref(), Some("1"));
 }

@@ -523,6 +523,27 @@ fn a_command_without_a_leader_ends_in_time_and_nothing_happened() {
 }
 
 #[test]
+fn what_nobody_waits_for_any_more_ends_as_if_its_deadline_had_come() {
+    let mut world = World::three();
+    world.isolate(A);
+    world.run(ms(1_000));
+    let (command, query) =
+        (world.append(A, "x", None, ms(60_000)), world.read(A, Consistency::Linearizable, ms(60_000)));
+    let other = world.append(A, "y", None, ms(60_000));
+    world.run(ms(10));
+    let abandoned = world.ask(A, Request::Abandon(vec![command, query, RequestId(1 << 40)]));
+    world.run(ms(10));
+    assert_eq!(world.answer(abandoned), Some(&Ok(Answer::Done)));
+    assert_eq!(world.answer(command), Some(&Err(Error::TimedOut)), "it had not left");
+    assert_eq!(world.answer(query), Some(&Err(Error::TimedOut)));
+    assert_eq!(world.answer(other), None);
+    assert_eq!(world.members[&A].replica.pending(), 1);
+    world.heal();
+    world.run(ms(2_000));
+    assert!(world.is_done(other), "what somebody waits for goes on");
+}
+
+#[test]
 fn a_refused_request_says_why_and_changes_nothing() {
     let settings = Settings { pending_max: 2, ..Settings::default() };
     let mut world = World::led_by_a(settings);
