@@ -568,10 +568,8 @@ impl Pool {
         for worker in 0..core.lanes.len() {
             let Some(claim) = core.runs(worker, job, item) else { continue };
             core.lanes[worker].interrupt(claim);
-            if let Some(file) = core.processes[worker].as_ref().and_then(|process| process.file.as_ref()) {
-                linux::signal(file, libc::SIGINT);
-                count += 1;
-            }
+            core.signal(worker, libc::SIGINT);
+            count += usize::from(core.is_process(worker));
         }
         count
     }
@@ -593,8 +591,7 @@ impl Pool {
         self.pump(&mut core);
         let mut count = 0;
         for worker in 0..core.lanes.len() {
-            let is_known = core.processes[worker].as_ref().is_some_and(|process| process.file.is_some());
-            if (is_known || core.strangers.contains(&worker)) && core.runs(worker, job, item).is_some() {
+            if core.is_process(worker) && core.runs(worker, job, item).is_some() {
                 // The item is answered, though nobody may want to know: a pool that closes waits for all.
                 core.scheduler.condemn(worker);
                 core.kill(worker);
@@ -856,8 +853,11 @@ impl Pool {
         let mut core = self.lock();
         core.strangers.remove(&worker);
         core.processes[worker] = Some(Process { id, file, ended });
+        // It may work already, and what was to be done to it could not be done to a stranger.
         if core.doomed.remove(&worker) {
             core.kill(worker);
+        } else if self.memory.is_interrupted(worker) {
+            core.signal(worker, libc::SIGINT);
         }
     }
 
@@ -1155,11 +1155,22 @@ impl Core {
     }
 
     pub(super) fn kill(&mut self, worker: usize) {
-        if let Some(file) = self.processes[worker].as_ref().and_then(|process| process.file.as_ref()) {
-            linux::signal(file, libc::SIGKILL);
-        } else if self.strangers.contains(&worker) {
+        if self.strangers.contains(&worker) {
             self.doomed.insert(worker);
         }
+        self.signal(worker, libc::SIGKILL);
+    }
+
+    fn signal(&self, worker: usize, signal: i32) {
+        if let Some(file) = self.processes[worker].as_ref().and_then(|process| process.file.as_ref()) {
+            linux::signal(file, signal);
+        }
+    }
+
+    /// It can be ended, now or as soon as it is known.
+    fn is_process(&self, worker: usize) -> bool {
+        let is_known = self.processes[worker].as_ref().is_some_and(|process| process.file.is_some());
+        is_known || self.strangers.contains(&worker)
     }
 
     /// A worker has ended: its last results count, and the item that it ran gets its due.

@@ -183,6 +183,33 @@ def test_what_runs_is_cancelled_by_force_and_its_worker_replaced(processes: Exec
     assert processes.submit(abs, -1).result(PATIENCE) == 1
 
 
+@pytest.fixture
+def held_interpreter() -> Iterator[None]:
+    """Other threads get the interpreter only where this one waits: the pool's own do not learn who its workers are."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)
+    yield
+    sys.setswitchinterval(interval)
+
+
+@pytest.mark.usefixtures("held_interpreter")
+def test_what_runs_is_ended_though_the_pool_does_not_know_its_worker_yet() -> None:
+    with Executor(1) as executor:
+        future = executor.submit(time.sleep, 600)
+        while not future.running():
+            pass
+        assert future.cancel(force=True)
+        assert executor.submit(abs, -1).result(PATIENCE) == 1
+    with Executor(1, task_timeout=0.1) as executor:
+        future = executor.submit(time.sleep, 600)
+        while not future.running():
+            pass
+        end = time.monotonic() + 0.3
+        while time.monotonic() < end:
+            pass
+        assert isinstance(future.exception(PATIENCE), TaskTimeoutError)
+
+
 def test_a_thread_cannot_be_ended() -> None:
     release = threading.Event()
     with Executor(1, backend="thread") as executor:

@@ -368,6 +368,42 @@ def test_many_threads_share_a_pool_whose_workers_die(pool: Pool) -> None:
     assert answers == expected
 
 
+@pytest.mark.parametrize("method", [None, *METHODS])
+@pytest.mark.parametrize("end", ["close", "terminate"])
+def test_what_workers_started_ends_with_the_pool(end: str, method: str | None) -> None:
+    context = multiprocessing.get_context(method) if method else None
+    pool = Pool(1, context=context)
+    pid = pool.apply(lambda: subprocess.Popen(["sleep", "600"]).pid)
+    assert is_running(pid)
+    getattr(pool, end)()
+    pool.join()
+    until(lambda: not is_running(pid), 5)
+
+
+ENDLESS = """
+import coterie, itertools, resource, sys
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+with coterie.Pool(2, backend=sys.argv[1]) as pool:
+    results = getattr(pool, sys.argv[2])(abs, itertools.count())
+    for _ in itertools.islice(results, 50_000):
+        pass
+    before = peak()
+    for _ in itertools.islice(results, 500_000):
+        pass
+    print(peak() - before)
+"""
+
+
+@pytest.mark.parametrize("name", ["imap", "imap_unordered"])
+@pytest.mark.parametrize("backend", ["process", "thread"])
+def test_an_endless_input_needs_no_more_memory_the_longer_it_is_read(backend: str, name: str) -> None:
+    grown = int(run(ENDLESS, "-", backend, name).stdout)
+    assert grown < 50, "MiB for half a million items, of which one that is kept takes some hundred bytes"
+
+
 # Ctrl-C
 
 STUBBORN = """

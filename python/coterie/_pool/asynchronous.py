@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from coterie._pool import pool as synchronous, progress as bars, stats as statistics
+from coterie._pool.functions import ONE, STAR
 from coterie._pool.outcome import Outcome
 from coterie._pool.pool import ARRIVAL, CALLS, GATHERED, SORTED
 from coterie._pool.results import SOME, WHOLE, IMapIterator
@@ -27,7 +28,6 @@ __all__ = ["Pool"]
 T = TypeVar("T")
 R = TypeVar("R")
 
-_ONE, _STAR = 0, 1
 _NOTHING: Mapping[str, Any] = {}
 # A map's input is drawn in pieces of this many items, and after so many seconds others have their turn.
 _PIECE = 256
@@ -303,13 +303,13 @@ class Pool:
         self, func: Callable[[T], R], iterable: Iterable[T], chunksize: int | None = None
     ) -> list[R]:
         """`func` of each item, in order; the first exception that came if there was one."""
-        return await self._map(func, iterable, _ONE, chunksize)
+        return await self._map(func, iterable, ONE, chunksize)
 
     async def starmap(
         self, func: Callable[..., R], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
     ) -> list[R]:
         """`func(*item)` of each item, in order."""
-        return await self._map(func, iterable, _STAR, chunksize)
+        return await self._map(func, iterable, STAR, chunksize)
 
     @overload
     def imap(

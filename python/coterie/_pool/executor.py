@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any, Literal, ParamSpec, TypeVar
 
 from coterie._pool import cpus, stats as statistics
+from coterie._pool.functions import ONE, STAR
 from coterie._pool.pool import CALLS, SORTED, Pool
 from coterie._pool.results import SOME, IMapIterator
 from coterie.exceptions import StoppedError, WorkerDiedError
@@ -29,9 +30,6 @@ __all__ = ["Executor", "Future"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-# How many items of a map go to workers as one argument each, and as the arguments of a call.
-_ONE, _STAR = 0, 1
 
 
 class BrokenWorkerError(WorkerDiedError, BrokenProcessPool):
@@ -361,7 +359,7 @@ class Executor(concurrent.futures.Executor):
         self._check()
         deadline = None if timeout is None else time.monotonic() + timeout
         items: Iterable[Any] = iterables[0] if len(iterables) == 1 else zip(*iterables)  # noqa: B905 - as `map` does
-        style = _ONE if len(iterables) == 1 else _STAR
+        style = ONE if len(iterables) == 1 else STAR
         results: IMapIterator[R] = self._works.pool._imap(
             fn, items, chunksize, SORTED, style=style, window=buffersize, keeps=True
         )

@@ -30,6 +30,8 @@ Take = Callable[[pickle.PickleBuffer], bool]
 # How objects of a type are pickled.
 Reducers = dict[type, Callable[[Any], Any]]
 
+# How an item is passed: as the one argument, as all positional arguments, as a pair of arguments and keywords.
+ONE, STAR, CALL = range(3)
 # A pickle names the modules of what goes by name; further in than this nobody looks for one.
 _LOOK = 1 << 16
 

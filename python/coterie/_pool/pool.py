@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, cast, overloa
 
 from coterie._coterie import PoolCore
 from coterie._pool import cpus, progress as bars
-from coterie._pool.functions import Dumper, InContext, Main, is_importable, loads
+from coterie._pool.functions import CALL, ONE, STAR, Dumper, InContext, Main, is_importable, loads
 from coterie._pool.relay import Begin, Relay
 from coterie._pool.results import SOME, WHOLE, AsyncResult, CallResult, IMapIterator, MapResult
 from coterie._pool.starters import ByContext, ForkedTemplate, FreshTemplate, Starter, Threads, alone
@@ -41,7 +41,6 @@ R = TypeVar("R")
 
 # As in `multiprocessing.pool`, which is imported only when there is a traceback to show: it costs as much as a fork.
 INIT, RUN, CLOSE, TERMINATE = "INIT", "RUN", "CLOSE", "TERMINATE"
-_ONE, _STAR, _CALL = 0, 1, 2
 GATHERED, SORTED, ARRIVAL, SINGLE, CALLS = range(5)
 _NOTHING: Mapping[str, Any] = {}
 # Functions that were used lately keep their place, so that a stream of single calls need not send them again.
@@ -305,7 +304,7 @@ class Pool:
 
         `chunksize` counts tasks for `maxtasksperchild`; it makes nothing faster.
         """
-        result = self._map(func, iterable, _ONE, chunksize, None, None, waits=True)
+        result = self._map(func, iterable, ONE, chunksize, None, None, waits=True)
         values: list[R] = self._attend(result, result._job, None)
         return values
 
@@ -318,13 +317,13 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> AsyncResult[list[R]]:
         """The same without waiting."""
-        return self._map(func, iterable, _ONE, chunksize, callback, error_callback, waits=False)
+        return self._map(func, iterable, ONE, chunksize, callback, error_callback, waits=False)
 
     def starmap(
         self, func: Callable[..., R], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
     ) -> list[R]:
         """`func(*item)` of each item, in order."""
-        result = self._map(func, iterable, _STAR, chunksize, None, None, waits=True)
+        result = self._map(func, iterable, STAR, chunksize, None, None, waits=True)
         values: list[R] = self._attend(result, result._job, None)
         return values
 
@@ -337,7 +336,7 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> AsyncResult[list[R]]:
         """The same without waiting."""
-        return self._map(func, iterable, _STAR, chunksize, callback, error_callback, waits=False)
+        return self._map(func, iterable, STAR, chunksize, callback, error_callback, waits=False)
 
     @overload
     def imap(
@@ -521,7 +520,7 @@ class Pool:
         """With a seed, what is called with seeded generators, and numbered items."""
         if self._seeds is None:
             return func, style, items
-        return self._seeds.of(func, style), _ONE, enumerate(items)
+        return self._seeds.of(func, style), ONE, enumerate(items)
 
     def _prepare(
         self, func: Callable[..., Any], args: Iterable[Any], kwds: Mapping[str, Any]
@@ -530,11 +529,11 @@ class Pool:
         args, kwds = tuple(args), dict(kwds)
         if self._threads:
             # The function goes with its arguments, so that nobody keeps it once it has been called.
-            return self._lasting(_call, _ONE, lambda call: call), (InContext(func), args, kwds)
+            return self._lasting(_call, ONE, lambda call: call), (InContext(func), args, kwds)
         # One argument needs no pickle of a pair.
-        style, item = (_ONE, args[0]) if len(args) == 1 and not kwds else (_CALL, (args, kwds))
+        style, item = (ONE, args[0]) if len(args) == 1 and not kwds else (CALL, (args, kwds))
         if self._seeds is not None:
-            func, style, item = self._seeds.of(func, style), _ONE, (0, item)
+            func, style, item = self._seeds.of(func, style), ONE, (0, item)
         return self._function(func, style), item
 
     def _call(
@@ -630,7 +629,7 @@ class Pool:
         order: int,
         *,
         outcomes: bool = False,
-        style: int = _ONE,
+        style: int = ONE,
         window: int | None = None,
         keeps: bool = False,
     ) -> IMapIterator[Any]:

@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-ONE, STAR = 0, 1
+from coterie._pool.functions import ONE, STAR
 
 
 class Seeds:

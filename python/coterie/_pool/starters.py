@@ -415,7 +415,7 @@ class ByContext:
     def reap(self, worker: int) -> int | None:
         with self._lock:
             process = self._members[worker]
-            process.join()
+            _join_with_group(process)
             return None if process.exitcode is None else int(process.exitcode)
 
     def members(self) -> list[Any]:
@@ -424,7 +424,7 @@ class ByContext:
 
     def stop(self) -> None:
         for process in self.members():
-            process.join()
+            _join_with_group(process)
         self.leave()
 
     def leave(self) -> None:
@@ -432,6 +432,13 @@ class ByContext:
             os.close(self._alive)
             os.close(self._sentinel)
             self._alive = -1
+
+
+def _join_with_group(process: Any) -> None:
+    """Waits for a worker's end, and ends what it started and left: its process group, which only it led."""
+    process.join()
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 class Threads:
