@@ -145,7 +145,7 @@ fn only_free_memory_is_given_back() {
     let arenas = parties(GRANULES, 1);
     let slots: Vec<Slot> = (0..3).map(|_| arenas[0].claim(2 * GRANULE).expect("room")).collect();
     for slot in &slots {
-        slot.fill(&[7; 2 * GRANULE]);
+        slot.fill(&vec![7; 2 * GRANULE]);
     }
     let [first, second, third] = <[Slot; 3]>::try_from(slots).expect("three");
     let bytes_of_second = second.base();
