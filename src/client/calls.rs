@@ -68,6 +68,8 @@ struct Waiting {
     command: Bytes,
     deadline: Instant,
     tries: u32,
+    /// Whoever was asked before lost sight of it: it may have happened, and nothing but its result says that it has not.
+    uncertain: bool,
     done: Done<store::Answer>,
 }
 
@@ -183,7 +185,7 @@ impl Inner {
             done(Err(Failure::Stopped("the client is closed".to_owned())));
             return;
         }
-        self.send(Waiting { command: command.to_bytes(), deadline, tries: 0, done });
+        self.send(Waiting { command: command.to_bytes(), deadline, tries: 0, uncertain: false, done });
     }
 
     pub(super) fn query(
@@ -296,7 +298,8 @@ impl Inner {
             && waiting.deadline > now()
             && !self.is_closed()
         {
-            // Whoever was asked lost sight of it. Its session knows whether it was applied.
+            // Its session knows whether it was applied.
+            waiting.uncertain = true;
             self.send_stamped(stamp, waiting);
             return;
         }
@@ -305,8 +308,9 @@ impl Inner {
         let answer = match reply {
             Ok(asks::Answer::Result { result, .. }) => read(result),
             Ok(_) => Err(Failure::Internal("a command was answered as something else")),
-            // It was not applied: under another session it may be. But what was asked twice may have been, before.
-            Err(Error::SessionExpired) if waiting.tries == 1 => {
+            Err(_) if waiting.uncertain => Err(Failure::Unknown),
+            // It was not applied: under another session it may be.
+            Err(Error::SessionExpired) if waiting.tries < TRIES_MAX => {
                 self.send(waiting);
                 return;
             }
@@ -373,4 +377,57 @@ fn read(answer: Bytes) -> Result<store::Answer, Failure> {
     let answer = store::Answer::from_bytes(answer, VERSION);
     let answer = answer.map_err(|_| Failure::Internal("an answer of the store cannot be read"))?;
     answer.refusal().map_or(Ok(answer), |refusal| Err(Failure::Refused(refusal)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{Connection, Responder};
+    use crate::store::Put;
+    use std::collections::VecDeque;
+    use std::sync::Weak;
+    use std::sync::mpsc;
+
+    /// A member that answers commands as it was told to.
+    struct Script(Mutex<VecDeque<Error>>);
+
+    impl Transport for Script {
+        fn submit(&self, _patience: Duration, ask: Ask, respond: Responder) {
+            respond(match ask {
+                Ask::OpenSession => Ok(asks::Answer::Session(7)),
+                Ask::Command { .. } => Err(locked(&self.0).pop_front().expect("asked as often as that")),
+                _ => Ok(asks::Answer::Done),
+            });
+        }
+
+        fn connection(&self) -> Option<Connection> {
+            None
+        }
+
+        fn listen(&self, _heard: Weak<dyn Heard>) {}
+
+        fn close(&self) {}
+    }
+
+    fn put(answers: impl IntoIterator<Item = Error>) -> Failure {
+        let script = Arc::new(Script(Mutex::new(answers.into_iter().collect())));
+        let client = Client::new(script, Settings::default());
+        let (sender, receiver) = mpsc::channel();
+        let put = Command::Put(Put::new(Bytes::from_static(b"x"), Bytes::new()));
+        client.command(&put, Duration::from_secs(10), move |answer| drop(sender.send(answer)));
+        receiver.recv_timeout(Duration::from_secs(10)).expect("an answer").expect_err("no result")
+    }
+
+    #[test]
+    fn what_may_have_happened_before_is_not_called_refused() {
+        let stopped = || Error::Stopped("the member has ended".to_owned());
+        assert_eq!(put([stopped()]), Failure::Stopped("the member has ended".to_owned()));
+        assert_eq!(put([Error::Unknown, stopped()]), Failure::Unknown);
+        assert_eq!(put([Error::Unknown, Error::TimedOut]), Failure::Unknown);
+        assert_eq!(put([Error::Unknown, Error::SessionExpired]), Failure::Unknown);
+        assert_eq!(
+            put([Error::SessionExpired, stopped()]),
+            Failure::Stopped("the member has ended".to_owned())
+        );
+    }
 }
