@@ -7,7 +7,7 @@ from os import PathLike
 from typing import Any, Self, final
 from typing_extensions import Buffer, disjoint_base
 
-__all__ = ["Balancer", "CheckHistory", "CheckPart", "ClientAcquisition", "ClientCore", "ClientHold", "ClientQueue", "ClientWatch", "Lease", "MemberCore", "PoolCore", "PoolDesk", "PoolListener", "PoolMap", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "pool_follow", "pool_hold", "pool_pin", "pool_resume", "provoke_panic", "raft_begin", "raft_line", "sim_shrink", "sim_swarm", "version"]
+__all__ = ["Balancer", "CheckHistory", "CheckPart", "ClientAcquisition", "ClientCore", "ClientHold", "ClientQueue", "ClientWatch", "Lease", "MemberCore", "PoolCore", "PoolDesk", "PoolListener", "PoolMap", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "make_authority", "make_certificate", "pool_follow", "pool_hold", "pool_pin", "pool_resume", "provoke_panic", "raft_begin", "raft_line", "sim_shrink", "sim_swarm", "version"]
 
 @disjoint_base
 class Balancer:
@@ -183,6 +183,10 @@ class ClientCore:
     def demote(self, /, id: int, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
         """
         Makes a voter an observer.
+        """
+    def disarm(self, /, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
+        """
+        Takes what adds again, once there is room.
         """
     def entry(self, /, key: Any, revision: int | None, timeout: float, to: tuple[ClientQueue, Any] | None = None) -> Any:
         """
@@ -1183,6 +1187,16 @@ class SimWorld:
         """
         The trace, a `coterie.sim.Trace`.
         """
+
+def make_authority() -> tuple[str, str]:
+    """
+    A new authority: its certificate and its key, in PEM.
+    """
+
+def make_certificate(certificate: str, key: str, hosts: SupportsGetItem[int, str]) -> tuple[str, str]:
+    """
+    A certificate and its key, in PEM, from an authority that `make_authority` has made, for these hosts.
+    """
 
 def pool_follow(file: int, group: bool) -> None:
     """

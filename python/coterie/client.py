@@ -10,10 +10,11 @@
 
 from __future__ import annotations
 
-from coterie._client.client import Client, Members
+from coterie._client.client import Client
 from coterie._client.elections import Election
 from coterie._client.keyvalue import KeyValue
 from coterie._client.locks import Lock, Lost, RLock
+from coterie._client.members import Members
 from coterie._client.transactions import Steps, Transaction
 from coterie._client.values import Entry, Event, Leader, MemberInfo, Status, TransactionResult
 from coterie._client.watches import Watch

@@ -228,7 +228,9 @@ class OverloadedError(RequestError):
 
 
 class QuotaError(RequestError):
-    """The store is full; nothing changed. Delete keys and compact history; then ask again.
+    """The store is full; nothing changed. It takes nothing that adds until somebody makes room and says so.
+
+    Delete keys, `compact` history, which counts as well, and `disarm`: all three are methods of a client.
 
     Examples
     --------

@@ -489,6 +489,12 @@ impl ClientCore {
         guard::shielded(|| self.command(py, &Command::Compact { revision }, timeout, to, convert::nothing))
     }
 
+    /// Takes what adds again, once there is room.
+    #[pyo3(signature = (timeout, to = None))]
+    fn disarm<'py>(&self, py: Python<'py>, timeout: f64, to: To<'py>) -> PyResult<Py<PyAny>> {
+        guard::shielded(|| self.command(py, &Command::Disarm, timeout, to, convert::nothing))
+    }
+
     /// Ends a lease, and with it whatever it holds.
     #[pyo3(signature = (lease, timeout, to = None))]
     fn revoke<'py>(&self, py: Python<'py>, lease: LeaseId, timeout: f64, to: To<'py>) -> PyResult<Py<PyAny>> {

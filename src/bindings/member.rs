@@ -13,7 +13,7 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 use super::client::ClientCore;
 use super::{errors, guard};
 use crate::client::{Connection, Endpoints, Heard, Responder, Transport};
-use crate::net::Pem;
+use crate::net::{Authority, AuthorityError, Pem};
 use crate::node::{self, Config, Failure, Member, Part, SecretSource, StartError};
 use crate::replica::asks::{self, Ask};
 use crate::store::{Answer, Query};
@@ -346,4 +346,31 @@ fn failed(py: Python<'_>, failure: &Failure) -> PyErr {
         Failure::Refused { complaint } => errors::ConfigError::new_err(complaint.clone()),
         Failure::Internal { complaint } => errors::internal(complaint),
     }
+}
+
+/// A new authority: its certificate and its key, in PEM.
+#[pyfunction]
+pub(super) fn make_authority(py: Python<'_>) -> PyResult<(String, String)> {
+    guard::shielded(|| {
+        let made = py.detach(Authority::new).map_err(|error| unissued(&error))?;
+        Ok((made.certificate().to_owned(), made.key().to_owned()))
+    })
+}
+
+/// A certificate and its key, in PEM, from an authority that `make_authority` has made, for these hosts.
+#[pyfunction]
+pub(super) fn make_certificate(
+    py: Python<'_>,
+    certificate: &str,
+    key: &str,
+    hosts: Vec<String>,
+) -> PyResult<(String, String)> {
+    guard::shielded(|| {
+        let issued = py.detach(|| Authority::from_pem(certificate, key)?.issue(&hosts));
+        issued.map(|issued| (issued.certificate, issued.key)).map_err(|error| unissued(&error))
+    })
+}
+
+fn unissued(error: &AuthorityError) -> PyErr {
+    errors::ConfigError::new_err(error.to_string())
 }

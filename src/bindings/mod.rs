@@ -41,7 +41,7 @@ mod _coterie {
     #[pymodule_export]
     use super::client::{ClientAcquisition, ClientCore, ClientHold, ClientQueue, ClientWatch};
     #[pymodule_export]
-    use super::member::MemberCore;
+    use super::member::{MemberCore, make_authority, make_certificate};
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use super::pool::{

@@ -677,6 +677,7 @@ fn is_for_good(refused: &Refused) -> bool {
         Refused::Network(error) => {
             matches!(error.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::InvalidData)
         }
+        Refused::Encrypted => true,
         Refused::TooSlow | Refused::Garbage(_) => false,
     }
 }

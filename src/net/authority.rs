@@ -5,6 +5,11 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
+use std::sync::Arc;
 
 /// Who gives out certificates.
 pub struct Authority {
@@ -57,14 +62,34 @@ impl Authority {
 
     /// A certificate for one who is found under these names: hosts, or addresses of theirs. A client needs none of them.
     pub fn issue(&self, names: &[String]) -> Result<Issued, AuthorityError> {
+        // As who dials will read them.
+        if let Some(wrong) = names.iter().find(|name| ServerName::try_from(name.as_str()).is_err()) {
+            return Err(AuthorityError(format!("{wrong:?} is neither the name of a host nor an address")));
+        }
         let key = KeyPair::generate().map_err(complain)?;
         let mut params = CertificateParams::new(names.to_vec()).map_err(complain)?;
         let name = names.first().map_or("a client", String::as_str);
         params.distinguished_name.push(DnType::CommonName, name);
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = params.signed_by(&key, &self.issuer).map_err(complain)?.pem();
-        Ok(Issued { certificate, key: key.serialize_pem() })
+        let certificate = params.signed_by(&key, &self.issuer).map_err(complain)?;
+        self.vouch(certificate.der())?;
+        Ok(Issued { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+
+    /// Whether the other ends will believe it: the files of two authorities may have got mixed up.
+    fn vouch(&self, certificate: &CertificateDer<'_>) -> Result<(), AuthorityError> {
+        let unrelated = |why: &dyn std::fmt::Display| {
+            AuthorityError(format!("the authority's certificate and its key are no pair of ours: {why}"))
+        };
+        let root = CertificateDer::from_pem_slice(self.certificate.as_bytes());
+        let mut roots = RootCertStore::empty();
+        roots.add(root.map_err(|error| unrelated(&error))?).map_err(|error| unrelated(&error))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        let verifier = verifier.map_err(|error| unrelated(&error))?;
+        let verified = verifier.verify_client_cert(certificate, &[], UnixTime::now());
+        verified.map(drop).map_err(|error| unrelated(&error))
     }
 }
 

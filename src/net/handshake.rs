@@ -98,6 +98,9 @@ pub enum Refused {
     /// The other end speaks another language.
     #[error("what answers there is none of ours: {0}")]
     Garbage(&'static str),
+    /// The other end speaks TLS, and this one does not.
+    #[error("it asks for certificates: give `tls`")]
+    Encrypted,
     /// The other end refuses.
     #[error("refused: {0}")]
     ByPeer(Refusal),
@@ -108,6 +111,9 @@ pub enum Refused {
 
 /// What both ends send first. Older and newer builds must understand as much, so it is no frame of any version.
 const MAGIC: &[u8; 8] = b"coterie\x01";
+/// What TLS answers to who does not speak it: the type of an alert, and the first half of any version (RFC 8446, section
+/// 5.1).
+const TLS_ALERT: &[u8] = &[21, 3];
 /// The most that a part of a handshake may have.
 const PART_MAX: usize = 256 << 10;
 /// The encoding of the parts themselves. Later builds only append to a part.
@@ -294,10 +300,21 @@ async fn send(stream: &mut (impl AsyncWrite + Unpin), part: &[u8]) -> Result<(),
 }
 
 async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> Result<Bytes, Refused> {
+    // What comes instead may be shorter, and is looked at all the same.
     let mut magic = [0; MAGIC.len()];
-    stream.read_exact(&mut magic).await?;
+    let mut read = 0;
+    while read < magic.len() && magic[..read] == MAGIC[..read] {
+        match stream.read(&mut magic[read..]).await? {
+            0 => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            more => read += more,
+        }
+    }
     if magic != *MAGIC {
-        return Err(Refused::Garbage("it does not begin as ours do"));
+        return Err(if magic.starts_with(TLS_ALERT) {
+            Refused::Encrypted
+        } else {
+            Refused::Garbage("it does not begin as ours do")
+        });
     }
     let (length, checksum) = (stream.read_u32_le().await? as usize, stream.read_u32_le().await?);
     if length > PART_MAX {

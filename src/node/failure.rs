@@ -48,8 +48,8 @@ impl Failure {
             WalError::Disk(error) => Self::disk(folder, error),
             WalError::Rotten { segment, offset, what } => {
                 let complaint = format!(
-                    "is damaged at byte {offset} ({what} is missing): remove this member from the cluster and add it \
-                     again with an empty folder, or restore the file"
+                    "is damaged at byte {offset}, where there should be {what}: remove this member from the cluster \
+                     and add it again with an empty folder, or restore the file"
                 );
                 Self::file(folder, segment, Some(*offset), complaint)
             }

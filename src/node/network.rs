@@ -432,7 +432,7 @@ impl Network {
         let counters = &self.shared.counters;
         let counter = match refused {
             Refused::TooSlow => &counters.too_slow,
-            Refused::Garbage(_) => &counters.garbage,
+            Refused::Garbage(_) | Refused::Encrypted => &counters.garbage,
             Refused::Here(Refusal::OtherCluster) => &counters.other_clusters,
             Refused::Here(Refusal::Version { .. }) => &counters.other_versions,
             Refused::Here(Refusal::NameTaken { .. }) => &counters.names_taken,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -10,13 +11,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import coterie
-from coterie import Cluster, ConfigError, Member, StoppedError, UnavailableError
+import coterie.aio
+from coterie import Cluster, ConfigError, Member, QuotaError, StoppedError, UnavailableError
 
 PATIENCE = 20.0
 
@@ -337,3 +339,58 @@ def test_the_command_serves_and_tells(tmp_path: Path) -> None:
         served.stdout.close()
         assert wrong.returncode == 1
         assert "coterie status: " in wrong.stderr
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("follows", [False, True], ids=["asked at the leader", "asked at a follower"])
+def test_any_client_changes_who_belongs_to_the_cluster(follows: bool) -> None:
+    with Cluster(3) as cluster, cluster.connect(timeout=PATIENCE) as client:
+        leader = leader_of(cluster)
+        asked = cluster.member((leader + 1) % 3).members if follows else client.members
+        gone = cluster.names[(leader + 2) % 3]
+        asked.remove(gone)
+        eventually(lambda: gone not in {member.name for member in client.members})
+        heir = cluster.names[(leader + 1) % 3]
+        asked.transfer(heir)
+        eventually(lambda: cluster.names[leader_of(cluster)] == heir)
+        with pytest.raises(ConfigError, match="no member is named 'nobody'; there are n"):
+            asked.promote("nobody")
+
+
+def test_a_client_for_event_loops_changes_members_as_well() -> None:
+    async def change(cluster: Cluster) -> list[int | None]:
+        async with coterie.aio.connect(cluster.url, secret=cluster.secret, timeout=PATIENCE) as client:
+            other = next(member.name for member in await client.members.list() if not member.leads)
+            votes = []
+            for act in (client.members.demote, client.members.promote):
+                await act(other)
+                leader = cluster.member(cluster.wait_for_leader())
+                votes += [member.vote for member in leader.members if member.name == other]
+            return votes
+
+    with Cluster(3) as cluster:
+        assert asyncio.run(change(cluster)) == [None, 1]
+
+
+def fill(member: Member) -> None:
+    for number in range(100):
+        member.kv[f"key {number}"] = b"x" * 1000
+
+
+def test_a_store_that_was_full_takes_more_when_there_is_room_and_somebody_says_so(tmp_path: Path) -> None:
+    with Member("a", listen="127.0.0.1:0", data_dir=tmp_path, quota=20_000) as member:
+        with pytest.raises(QuotaError):
+            fill(member)
+        member.kv.delete("key ", prefix=True)
+        member.compact(member.status().revision)
+        with pytest.raises(QuotaError):
+            member.kv["small"] = "still"
+        member.disarm()
+        member.kv["small"] = "again"
+        assert member.kv["small"] == b"again"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,7 @@ from coterie import _coterie
 from coterie._client.elections import below
 from coterie._client.keyvalue import following, pairs_of, range_arguments, swap_arguments
 from coterie._client.locks import checked_ttl, lost_error, shown, timeout_error
+from coterie._client.members import PAUSE, Patience, id_among
 from coterie._client.transactions import Conditional
 from coterie._client.urls import File, open_core
 from coterie._client.values import (
@@ -31,7 +32,7 @@ from coterie._client.values import (
     status_of,
 )
 from coterie._client.watches import Watching
-from coterie.exceptions import CoterieError, StoppedError
+from coterie.exceptions import ConfigError, CoterieError, RequestError, StoppedError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -379,6 +380,12 @@ class Lost:
         """Wait until it is lost, and return True."""
         await self._core.ask(self._hold.wait_lost, None)
         return True
+
+    def __bool__(self) -> bool:
+        raise TypeError("an event is neither true nor false; ask lost.is_set()")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {'set' if self._hold.is_lost() else 'not set'}>"
 
 
 class _Scope:
@@ -734,6 +741,54 @@ class Members:
         """The one that leads; None when the member that was asked knows of none."""
         return next((member for member in await self.list(timeout=timeout) if member.leads), None)
 
+    async def add(self, name: str, address: str, *, timeout: float | None = None) -> None:
+        """Adds a member as an observer: it gets everything, and votes on nothing until `promote`."""
+        core = self._core
+        await self._change(lambda: core.ask(core.compiled.add, name, address, core.wait(timeout)), timeout)
+
+    async def promote(self, name: str, *, timeout: float | None = None) -> None:
+        """Makes an observer a voter, as soon as it has caught up."""
+        await self._change_of(self._core.compiled.promote, name, timeout, settles=False)
+
+    async def demote(self, name: str, *, timeout: float | None = None) -> None:
+        """Makes a voter an observer."""
+        await self._change_of(self._core.compiled.demote, name, timeout)
+
+    async def remove(self, name: str, *, timeout: float | None = None) -> None:
+        """Takes a member out of the cluster, be it there or gone. Its name is free from then on."""
+        await self._change_of(self._core.compiled.remove, name, timeout)
+
+    async def transfer(self, name: str, *, timeout: float | None = None) -> None:
+        """Hands leadership over to this voter."""
+        await self._change_of(self._core.compiled.transfer, name, timeout)
+
+    async def _change_of(
+        self, change: Callable[..., Any], name: str, timeout: float | None, *, settles: bool = True
+    ) -> None:
+        async def ask() -> None:
+            id = id_among(await self.list(), name)
+            await self._core.ask(change, id, self._core.wait(timeout))
+
+        await self._change(ask, timeout, settles=settles)
+
+    async def _change(
+        self, ask: Callable[[], Awaitable[object]], timeout: float | None, *, settles: bool = True
+    ) -> None:
+        """Changes something, once there is a leader, to whom the client goes by itself."""
+        patience = Patience(self._core.wait(timeout), settles=settles)
+        while True:
+            try:
+                await ask()
+            except (RequestError, ConfigError) as refusal:
+                if patience.is_over(refusal):
+                    raise
+                await asyncio.sleep(PAUSE)
+            else:
+                return
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of a cluster: list() asks for them>"
+
 
 class Client:
     """A client of a cluster, as `coterie.client.Client`, for one event loop. Made by `coterie.aio.connect`.
@@ -802,6 +857,11 @@ class Client:
         """Forget history before `revision`."""
         core = self._core
         await core.ask(core.compiled.compact, revision, core.wait(timeout))
+
+    async def disarm(self, *, timeout: float | None = None) -> None:
+        """Let the store take what adds again, after its quota was reached and room was made."""
+        core = self._core
+        await core.ask(core.compiled.disarm, core.wait(timeout))
 
     async def close(self) -> None:
         """Give back all locks, and stop. Closing twice is fine."""

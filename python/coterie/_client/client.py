@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
@@ -11,14 +10,15 @@ from coterie import _coterie
 from coterie._client.elections import Election
 from coterie._client.keyvalue import KeyValue
 from coterie._client.locks import Lock, Reentrance, RLock, checked_ttl
+from coterie._client.members import Members
 from coterie._client.urls import File, open_core
-from coterie._client.values import Key, MemberInfo, Status, members_of, status_of
+from coterie._client.values import Key, Status, status_of
 from coterie._client.watches import Watch
 
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Client", "Members", "connect"]
+__all__ = ["Client", "connect"]
 
 
 def connect(
@@ -74,32 +74,6 @@ def connect(
     return Client(url, open_core(url, timeout, grace, cluster, secret, tls), timeout)
 
 
-class Members:
-    """The members of the cluster.
-
-    Examples
-    --------
-    >>> import coterie
-    >>> with coterie.connect("memory:") as client:
-    ...     print([member.name for member in client.members], client.members.leader().name)
-    ['memory'] memory
-    """
-
-    def __init__(self, core: _coterie.ClientCore, timeout: float) -> None:
-        self._core, self._timeout = core, timeout
-
-    def list(self, *, timeout: float | None = None) -> list[MemberInfo]:
-        """All members, as the one knows them to which the client speaks."""
-        return members_of(self._core.members(self._timeout if timeout is None else timeout))
-
-    def leader(self, *, timeout: float | None = None) -> MemberInfo | None:
-        """The one that leads; None when the member that was asked knows of none."""
-        return next((member for member in self.list(timeout=timeout) if member.leads), None)
-
-    def __iter__(self) -> Iterator[MemberInfo]:
-        return iter(self.list())
-
-
 class Client:
     """A client of a cluster. Made by `coterie.connect`; threads may share it.
 
@@ -108,7 +82,7 @@ class Client:
     kv : KeyValue
         Keys and values.
     members : Members
-        Who belongs to the cluster.
+        Who belongs to the cluster, and changes of that.
 
     Examples
     --------
@@ -197,6 +171,32 @@ class Client:
             If that was done already.
         """
         self._core.compact(revision, self._timeout if timeout is None else timeout)
+
+    def disarm(self, *, timeout: float | None = None) -> None:
+        """Let the store take what adds again, after its quota was reached and room was made.
+
+        Raises
+        ------
+        QuotaError
+            If there is no room yet: delete keys, and `compact`, because history counts, too.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import coterie
+        >>> with (
+        ...     tempfile.TemporaryDirectory() as folder,
+        ...     coterie.Member("a", listen="127.0.0.1:0", data_dir=folder, quota=10_000) as member,
+        ... ):
+        ...     try:
+        ...         while True:
+        ...             member.kv["much"] = b"x" * 1000  # each version stays in history
+        ...     except coterie.QuotaError:
+        ...         member.compact(member.status().revision)
+        ...         member.disarm()
+        ...     member.kv["much"] = "no more"
+        """
+        self._core.disarm(self._timeout if timeout is None else timeout)
 
     def close(self) -> None:
         """Give back all locks, and stop. Takes two seconds at most, when no member answers. Closing twice is fine."""

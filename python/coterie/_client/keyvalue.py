@@ -204,6 +204,9 @@ class KeyValue:
     def __len__(self) -> int:
         return self.count()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of a cluster: range() asks for its entries>"
+
     def __bool__(self) -> bool:
         return (
             True  # whether there is a store, not whether it is empty: that would be a question to the cluster

@@ -62,6 +62,12 @@ class Lost:
         """Whether the lock is lost."""
         return self._hold.is_lost()
 
+    def __bool__(self) -> bool:
+        raise TypeError("an event is neither true nor false; ask lost.is_set()")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {'set' if self._hold.is_lost() else 'not set'}>"
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is lost, at most so many seconds; return whether it is."""
         lost: bool = self._hold.wait_lost(timeout)

@@ -31,6 +31,10 @@ class Watching:
         """
         return self._ready[0].revision if self._ready else self._core.next_revision
 
+    def __repr__(self) -> str:
+        place = "now on" if self.next_revision is None else f"revision {self.next_revision} on"
+        return f"<{type(self).__name__} from {place}>"
+
     def close(self) -> None:
         """End the watch. Whoever waits for it stops waiting."""
         self._core.close()

@@ -2,6 +2,7 @@
 
 - `member.py`: a member in this process.
 - `cluster.py`: a whole cluster on this machine, to try things, to test, and for one machine's needs.
+- `certificates.py`: the files of a test authority.
 - `command.py`: `coterie member`, `coterie status` and `coterie certs`.
 """
 

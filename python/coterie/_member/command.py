@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coterie.exceptions import ConfigError, CoterieError
@@ -48,6 +50,21 @@ def add(commands: Any) -> None:
     _add_trust(status)
     status.set_defaults(run=run_status)
 
+    certs = commands.add_parser(
+        "certs",
+        help="certificates by a test authority",
+        description="Makes a certificate and a key for each name, signed by the folder's authority: it is made if there is "
+        "none, and kept otherwise. Members and clients may share one; each had better have its own.",
+    )
+    certs.add_argument("folder", help="where they all lie; authority-key.pem is to be kept safe")
+    certs.add_argument(
+        "names",
+        nargs="+",
+        metavar="NAME[=HOST,HOST]",
+        help="hosts and addresses where it may listen (default localhost,127.0.0.1,::1)",
+    )
+    certs.set_defaults(run=run_certs)
+
 
 def _add_trust(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--secret-file", help="what members and clients prove to know")
@@ -71,6 +88,7 @@ def run_member(chosen: argparse.Namespace) -> int:
         return _serve_parent(chosen.name)
     if chosen.data_dir is None:
         raise ConfigError("--data-dir is needed: the folder of this member")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     peers = dict(_pair(peer) for peer in chosen.peers.split(",") if peer)
     with Member(
         chosen.name,
@@ -163,3 +181,16 @@ def _part(member: MemberInfo) -> str:
     if member.leads:
         return "leader"
     return "observer" if member.vote is None else "voter"
+
+
+def run_certs(chosen: argparse.Namespace) -> int:
+    """`coterie certs`: files, and how to give them to a member."""
+    from coterie._member.certificates import HERE, issue  # noqa: PLC0415 - see above
+
+    for each in chosen.names:
+        name, _, listed = each.partition("=")
+        hosts = tuple(listed.split(",")) if listed else HERE
+        certificate, key, authority = issue(Path(chosen.folder), name, hosts)
+        print(f"{name}, at {', '.join(hosts)}:")
+        print(f"  --tls-certificate {certificate} --tls-key {key} --tls-authority {authority}")
+    return 0

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from coterie._client.client import Client, connect
+from coterie._client.members import Members
 from coterie._client.urls import File
 from coterie._coterie import ClientCore, MemberCore
-from coterie.exceptions import ConfigError, NotLeaderError, RequestError, UnavailableError
+from coterie.exceptions import ConfigError, UnavailableError
 
 __all__ = ["Member"]
 
@@ -156,8 +158,9 @@ class Member(Client):
                 "snapshot_entries": snapshot_entries,
             }
         )
-        self._trust: dict[str, Any] = {"cluster": cluster, "secret": secret, "tls": tls}
         super().__init__(f"member:{name}", self._member.client(grace), timeout)
+        trust: dict[str, Any] = {"cluster": cluster, "secret": secret, "tls": tls}
+        self.members = Members(self._core, timeout, lambda address, wait: _reach(address, wait, trust))
         _living.add(self)
 
     @property
@@ -244,37 +247,15 @@ class Member(Client):
         ...         sorted(member.name for member in first.members)
         ['late', 'n0']
         """
-        self._change(lambda core, wait: core.add(name, address, wait), timeout)
+        self.members.add(name, address, timeout=timeout)
 
     def promote(self, name: str, *, timeout: float | None = None) -> None:
-        """Makes an observer a voter, as soon as it has caught up.
-
-        Parameters
-        ----------
-        name : str
-            Its name.
-        timeout : float, optional
-            Seconds to wait; the member's own `timeout` when not given.
-
-        Raises
-        ------
-        RequestError
-            It has not caught up in that time, or another change is under way.
-        """
-        until = time.monotonic() + (self._timeout if timeout is None else timeout)
-        while True:
-            try:
-                self._change(lambda core, wait: core.promote(self._id_of(name), wait), timeout)
-            except RequestError as refusal:
-                if type(refusal) is not RequestError or time.monotonic() > until:
-                    raise
-                time.sleep(0.01)
-            else:
-                return
+        """Makes an observer a voter, as soon as it has caught up; see `coterie.client.Members.promote`."""
+        self.members.promote(name, timeout=timeout)
 
     def demote(self, name: str, *, timeout: float | None = None) -> None:
         """Makes a voter an observer."""
-        self._change(lambda core, wait: core.demote(self._id_of(name), wait), timeout)
+        self.members.demote(name, timeout=timeout)
 
     def remove(self, name: str, *, timeout: float | None = None) -> None:
         """Takes a member out of the cluster. It may be this one, and it may be one that is gone.
@@ -286,37 +267,11 @@ class Member(Client):
         timeout : float, optional
             Seconds to wait; the member's own `timeout` when not given.
         """
-        self._change(lambda core, wait: core.remove(self._id_of(name), wait), timeout)
+        self.members.remove(name, timeout=timeout)
 
     def transfer(self, name: str, *, timeout: float | None = None) -> None:
         """Hands leadership over to another voter."""
-        self._change(lambda core, wait: core.transfer(self._id_of(name), wait), timeout)
-
-    def _id_of(self, name: str) -> int:
-        for member in self.members:
-            if member.name == name:
-                return member.id
-        known = ", ".join(sorted(member.name for member in self.members))
-        raise ConfigError(f"no member is named {name!r}; there are {known}")
-
-    def _change(self, change: Callable[[ClientCore, float], object], timeout: float | None) -> None:
-        """Only the leader takes changes: this member, or the one that it names."""
-        wait = self._timeout if timeout is None else timeout
-        until = time.monotonic() + wait
-        while True:
-            try:
-                change(self._core, wait)
-            except NotLeaderError as refusal:
-                leader = next((member for member in self.members if member.id == refusal.leader), None)
-                if leader is not None and leader.address:
-                    with connect(f"coterie://{leader.address}", timeout=wait, **self._trust) as client:
-                        change(client._core, wait)
-                    return
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.01)
-            else:
-                return
+        self.members.transfer(name, timeout=timeout)
 
     # The end
 
@@ -339,6 +294,13 @@ class Member(Client):
             return f"<Member {self.name!r}: closed>"
         told = self._member.status()
         return f"<Member {self.name!r} at {self.address}: {told['role']} in term {told['term']}>"
+
+
+@contextlib.contextmanager
+def _reach(address: str, timeout: float, trust: dict[str, Any]) -> Iterator[ClientCore]:
+    """Another member of the same cluster."""
+    with connect(f"coterie://{address}", timeout=timeout, **trust) as client:
+        yield client._core
 
 
 # Ended before the interpreter is, so that no thread of theirs outlives it.
