@@ -7,6 +7,7 @@ mod forming;
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, mpsc};
 use std::time::Duration;
 use tokio::task::yield_now;
@@ -44,6 +45,8 @@ pub(super) struct Driver {
     pub(super) card: Card,
     pub(super) syncs: mpsc::Sender<wal::Sync>,
     pub(super) jobs: mpsc::Sender<Job>,
+    /// How many pieces of this member's own snapshot wait for the disk.
+    pub(super) pieces: Arc<AtomicUsize>,
     pub(super) work: Work,
 }
 
@@ -75,6 +78,8 @@ pub(super) struct Work {
 const OWN: u64 = 1 << 63;
 /// How much of a snapshot is made at once, between two batches of inputs.
 const PIECE_BYTES: usize = 256 << 10;
+/// How many of them may wait for the disk.
+const PIECES_MAX: usize = 16;
 
 impl Driver {
     /// Lives until it is told to stop, or cannot go on. `meddle` is called before each batch of inputs.
@@ -374,11 +379,16 @@ impl Driver {
 
     /// Makes the next piece of a snapshot, between two batches of inputs.
     fn write_snapshot(&mut self) {
+        // A disk that is slower than memory is waited for, or the whole state would wait for it in memory.
+        if self.pieces.load(Relaxed) >= PIECES_MAX {
+            return;
+        }
         let Some(mut writing) = self.work.writing.take() else { return };
         let mut data = Vec::with_capacity(PIECE_BYTES + 4096);
         let more = self.with_machine(|machine| machine.write_snapshot(&mut writing, PIECE_BYTES, &mut data));
         let id = writing.id();
         if more {
+            self.pieces.fetch_add(1, Relaxed);
             self.order(Job::Append { id, data, last: false });
             self.work.writing = Some(writing);
             self.inbox.nudge();
@@ -387,6 +397,7 @@ impl Driver {
         // Another snapshot may have come in the place of the state that this was of.
         let whole = writing.is_whole();
         self.with_machine(|machine| machine.end_snapshot(writing));
+        self.pieces.fetch_add(usize::from(whole), Relaxed);
         self.order(if whole { Job::Append { id, data, last: true } } else { Job::Discard(id) });
     }
 }

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -136,9 +136,10 @@ impl Member {
             let inbox = Arc::clone(&inbox);
             move || run_journal(files, &to_sync, &inbox)
         })?);
+        let pieces = Arc::new(AtomicUsize::new(0));
         threads.push(spawn(&name, "snapshots", {
-            let inbox = Arc::clone(&inbox);
-            move || snapshots::run(&snap, &to_do, &inbox)
+            let (inbox, pieces) = (Arc::clone(&inbox), Arc::clone(&pieces));
+            move || snapshots::run(&snap, &to_do, &pieces, &inbox)
         })?);
         let secrets = (checked.secret, checked.tls);
         threads.push(spawn(&name, "member", {
@@ -170,6 +171,7 @@ impl Member {
                             card,
                             syncs,
                             jobs,
+                            pieces,
                             work,
                         };
                         (driver, random, records)

@@ -9,6 +9,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc;
 
 use super::Failure;
@@ -32,10 +33,11 @@ pub(super) enum Job {
     Discard(SnapshotId),
 }
 
-/// Does the jobs, in order, until no more can come.
-pub(super) fn run(path: &Path, jobs: &mpsc::Receiver<Job>, inbox: &Inbox) {
+/// Does the jobs, in order, until no more can come. `pieces` counts those of this member's own snapshot that wait.
+pub(super) fn run(path: &Path, jobs: &mpsc::Receiver<Job>, pieces: &AtomicUsize, inbox: &Inbox) {
     let mut shelf = Shelf { path: path.to_owned(), parts: BTreeMap::new() };
     for job in jobs {
+        let piece = matches!(job, Job::Append { .. });
         match shelf.take(job) {
             Ok(Some(request)) => inbox.push(Input::Snapshots(Ok(request))),
             Ok(None) => {}
@@ -43,6 +45,11 @@ pub(super) fn run(path: &Path, jobs: &mpsc::Receiver<Job>, inbox: &Inbox) {
                 inbox.push(Input::Snapshots(Err(failure)));
                 return;
             }
+        }
+        if piece {
+            // There is room for another one.
+            pieces.fetch_sub(1, Relaxed);
+            inbox.nudge();
         }
     }
 }
