@@ -359,6 +359,7 @@ pub(super) fn make_authority(py: Python<'_>) -> PyResult<(String, String)> {
 
 /// A certificate and its key, in PEM, from an authority that `make_authority` has made, for these hosts.
 #[pyfunction]
+#[expect(clippy::needless_pass_by_value, reason = "what Python hands over is owned")]
 pub(super) fn make_certificate(
     py: Python<'_>,
     certificate: &str,
