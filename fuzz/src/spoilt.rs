@@ -47,7 +47,9 @@ pub enum Edit {
 
 /// Does all of it, in order.
 pub fn spoil(bytes: &mut Vec<u8>, edits: &[Edit]) {
-    edits.iter().for_each(|edit| edit.spoil(bytes));
+    for edit in edits {
+        edit.spoil(bytes);
+    }
 }
 
 impl Edit {

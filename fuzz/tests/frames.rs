@@ -48,7 +48,9 @@ impl Part {
 fn frames_of_a_stream() {
     bolero::check!().with_type::<Input>().for_each(|input| {
         let mut stream = Vec::new();
-        input.parts.iter().for_each(|part| part.write(&mut stream));
+        for part in &input.parts {
+            part.write(&mut stream);
+        }
         spoil(&mut stream, &input.edits);
         let (frames, end) = bounded(stream.len(), || at_once(&stream));
         assert_eq!(in_pieces(&stream, &input.pieces), (frames.clone(), end));

@@ -33,7 +33,9 @@ enum Step {
 fn a_member_that_hears_anything() {
     bolero::check!().with_type::<Vec<Step>>().for_each(|steps| {
         let mut member = Member::new();
-        steps.iter().for_each(|step| member.take(step));
+        for step in steps {
+            member.take(step);
+        }
     });
 }
 
