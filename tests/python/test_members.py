@@ -394,3 +394,22 @@ def test_a_store_that_was_full_takes_more_when_there_is_room_and_somebody_says_s
         member.disarm()
         member.kv["small"] = "again"
         assert member.kv["small"] == b"again"
+
+
+def test_the_command_has_the_settings_of_a_member_and_ends_in_order_when_it_is_told_to(
+    tmp_path: Path,
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("0123456789abcdef")
+    command = [sys.executable, "-m", "coterie", "member", "a", "--listen", "127.0.0.1:0"]
+    command += ["--data-dir", str(tmp_path / "a"), "--secret-file", str(secret)]
+    command += ["--quota", "20000", "--grace", "none", "--history", "none", "--heartbeat-interval", "0.1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as member:
+        assert member.stdout is not None
+        address = member.stdout.readline().split()[-1]
+        with coterie.connect(f"coterie://{address}", secret=secret, timeout=PATIENCE) as client:
+            client.kv["small"] = "fits"
+            with pytest.raises(QuotaError):
+                client.kv["large"] = b"x" * 20_000
+        member.terminate()
+        assert member.wait(PATIENCE) == 0

@@ -37,6 +37,16 @@ def add(commands: Any) -> None:
     member.add_argument("--role", choices=("voter", "observer"), default="voter")
     member.add_argument("--read-lease", type=float, help="seconds; the same for all members")
     member.add_argument("--election-timeout", type=float, default=0.3, help="seconds (default %(default)s)")
+    member.add_argument(
+        "--heartbeat-interval", type=float, help="seconds (default 0.05, or a third of a read lease)"
+    )
+    member.add_argument("--grace", type=_seconds, default=0.03, help="seconds, or none (default %(default)s)")
+    member.add_argument(
+        "--history", type=_seconds, default=3600.0, help="seconds, or none (default %(default)s)"
+    )
+    member.add_argument(
+        "--quota", type=int, default=2 << 30, help="bytes; the same for all (default %(default)s)"
+    )
     _add_trust(member)
     member.add_argument("--insecure", action="store_true", help="listen off loopback without certificates")
     member.add_argument("--from-parent", action="store_true", help=argparse.SUPPRESS)
@@ -100,6 +110,10 @@ def run_member(chosen: argparse.Namespace) -> int:
         role=chosen.role,
         read_lease=chosen.read_lease,
         election_timeout=chosen.election_timeout,
+        heartbeat_interval=chosen.heartbeat_interval,
+        grace=chosen.grace,
+        history=chosen.history,
+        quota=chosen.quota,
         insecure=chosen.insecure,
         **_trust(chosen),
     ) as member:
@@ -112,6 +126,10 @@ def run_member(chosen: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             pass
     return 0
+
+
+def _seconds(text: str) -> float | None:
+    return None if text == "none" else float(text)
 
 
 def _pair(peer: str) -> tuple[str, str]:
