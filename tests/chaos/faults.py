@@ -73,7 +73,8 @@ class Faults:
 
     def _victims(self, most: int, *, leader: float = 0.5) -> list[Machine]:
         """Some that no other fault has, the leader among them with that probability."""
-        count = self._random.randint(1, most)
+        most = min(most, self._minority)
+        count = self._random.randint(1, most) if most else 0
         free = [machine for machine in self._group.members if machine.name in self._free]
         self._random.shuffle(free)
         if self._random.random() < leader and (found := self._group.leader()) in free:
@@ -85,9 +86,9 @@ class Faults:
 
     @property
     def _minority(self) -> int:
-        """So many of those that are free may be taken."""
+        """So many of those that are free may be taken, and the rest still acknowledges writes."""
         taken = len(self._group.members) - len(self._free)
-        return max(1, (len(self._group.members) - 1) // 2 - taken)
+        return max(0, (len(self._group.members) - 1) // 2 - taken)
 
     def _others(self, machines: list[Machine]) -> list[Machine]:
         return [machine for machine in self._group.members if machine not in machines]
@@ -232,7 +233,7 @@ class Faults:
     def fill_the_disk(self) -> Iterator[float]:
         """The member must stop with `StorageError`, and come back when there is room."""
         machine = next(each for each in self._group.members if each.name == self._small_disk)
-        if machine.name not in self._free:
+        if machine.name not in self._free or not self._minority:
             yield 0.0
             return
         self._free.discard(machine.name)
