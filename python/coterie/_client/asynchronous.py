@@ -31,8 +31,8 @@ from coterie._client.values import (
     members_of,
     status_of,
 )
-from coterie._client.watches import Watching
-from coterie.exceptions import ConfigError, CoterieError, RequestError, StoppedError
+from coterie._client.watches import PRESENT, Watching, after
+from coterie.exceptions import ConfigError, CoterieError, RequestError, StoppedError, UnavailableError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -311,6 +311,19 @@ class Watch(Watching):
         super().__init__(watch)
         self._client = core
 
+    async def _begin(self) -> Self:
+        """Waits until what happens from now on is seen."""
+        if self.next_revision is None:
+            client = self._client
+            # Its own question went before this one; whichever is answered first, from then on nothing is missed.
+            present = after(await client.ask(client.compiled.range, *PRESENT, client.timeout))
+            until = asyncio.get_running_loop().time() + client.timeout
+            while self.next_revision is None:
+                if asyncio.get_running_loop().time() > until:
+                    raise UnavailableError(f"no quorum said in time that revision {present} comes next")
+                await asyncio.sleep(0.001)
+        return self
+
     def __aiter__(self) -> Self:
         return self
 
@@ -347,7 +360,7 @@ class Watch(Watching):
         return None if batch is None else events_of(batch)
 
     async def __aenter__(self) -> Self:
-        return self
+        return await self._begin()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -704,6 +717,7 @@ class Election:
     async def observe(self) -> AsyncIterator[Leader | None]:
         """Who leads, now and whenever that changes; None while nobody does."""
         watch = Watch(self._core, self._core.compiled.watch(below(self._name), True, None, False))
+        await watch._begin()
         try:
             known = await self.leader()
             yield known
@@ -843,7 +857,8 @@ class Client:
     ) -> Watch:
         """Watch what happens to all keys that begin with `prefix`: see `coterie.client.Client.watch`.
 
-        The watch begins now, whenever its first event is awaited.
+        ``async with`` waits until what happens from then on is seen. Without it the watch begins when a member hears of it,
+        whenever its first event is awaited.
         """
         return Watch(self._core, self._core.compiled.watch(prefix, not exact, start_revision, previous))
 

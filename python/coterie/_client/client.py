@@ -13,7 +13,7 @@ from coterie._client.locks import Lock, Reentrance, RLock, checked_ttl
 from coterie._client.members import Members
 from coterie._client.urls import File, open_core
 from coterie._client.values import Key, Status, status_of
-from coterie._client.watches import Watch
+from coterie._client.watches import PRESENT, Watch, after
 
 if TYPE_CHECKING:
     from typing import Self
@@ -154,7 +154,15 @@ class Client:
             Watch the one key of that name.
         previous
             Tell what was there before, too, as far as history has it.
+
+        Raises
+        ------
+        UnavailableError
+            If it shall begin now, and no quorum said in time what "now" is.
         """
+        if start_revision is None:
+            # Asked here, so that what any client does after this is seen, however fast that one is.
+            start_revision = after(self._core.range(*PRESENT, self._timeout))
         return Watch(self._core.watch(prefix, not exact, start_revision, previous))
 
     def status(self, *, timeout: float | None = None) -> Status:

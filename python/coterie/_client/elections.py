@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from coterie import _coterie
 from coterie._client.locks import Lost, checked_ttl, lost_error, shown
 from coterie._client.values import Key, Leader, Value, leader_of
-from coterie._client.watches import Watch
+from coterie._client.watches import PRESENT, Watch, after
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -115,7 +115,8 @@ class Election:
         return self._observe()
 
     def _observe(self) -> Generator[Leader | None, None, None]:
-        watch = Watch(self._core.watch(below(self._name), True, None, False))
+        start = after(self._core.range(*PRESENT, self._patience))
+        watch = Watch(self._core.watch(below(self._name), True, start, False))
         try:
             known = self.leader()
             yield known

@@ -13,7 +13,15 @@ from coterie._client.values import Event, events_of
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Watch", "Watching"]
+__all__ = ["PRESENT", "Watch", "Watching", "after"]
+
+#: A reading of next to nothing, whose answer says which revision is the present one.
+PRESENT = ("", None, True, 1, False, True, False, None)
+
+
+def after(present: tuple[object, bool, int, int]) -> int:
+    """The revision that follows the one of which `PRESENT` was told: who watches from there misses nothing."""
+    return present[3] + 1
 
 
 class Watching:
