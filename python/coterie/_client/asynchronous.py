@@ -50,6 +50,9 @@ __all__ = [
     "connect",
 ]
 
+# For how many seconds a closed client still hears of what becomes of its calls.
+_LINGER = 1.0
+
 _To = tuple[_coterie.ClientQueue, "asyncio.Future[Any]"]
 
 
@@ -114,7 +117,8 @@ class _Core:
     def leave(self) -> None:
         """Nothing is expected any more."""
         if self._loop is not None and self._queue is not None and not self._loop.is_closed():
-            self._loop.remove_reader(self._queue.fileno())
+            # Those who wait are told a moment after the one who closes.
+            self._loop.call_later(_LINGER, self._loop.remove_reader, self._queue.fileno())
         self._queue = None
 
     async def ask(self, method: Callable[..., Any], *arguments: Any) -> Any:
@@ -883,8 +887,6 @@ class Client:
         core = self._core
         if not core.compiled.is_closed():
             await core.ask(core.compiled.close)
-            # Whoever waited has been told, and hears of it before the way is closed.
-            await asyncio.sleep(0)
         core.leave()
 
     async def __aenter__(self) -> Self:
