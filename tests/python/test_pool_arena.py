@@ -363,9 +363,10 @@ def test_an_idle_pool_gives_its_memory_back() -> None:
         del results
         assert shared_memory() > 16 * MIB
         deadline = time.monotonic() + 30
-        while shared_memory() > 4 * MIB and time.monotonic() < deadline:
+        # What is left: one result, the rings, and the words of a large arena.
+        while shared_memory() > 8 * MIB and time.monotonic() < deadline:
             time.sleep(0.2)
-        assert shared_memory() <= 4 * MIB
+        assert shared_memory() <= 8 * MIB
         assert (kept_result == 5).all()
         assert pool.map(filled, [3])[0][-1] == 3
 
