@@ -314,6 +314,8 @@ class Watch(Watching):
     def __init__(self, core: _Core, watch: _coterie.ClientWatch) -> None:
         super().__init__(watch)
         self._client = core
+        # What was asked for, and nobody has taken.
+        self._late: asyncio.Future[Any] | None = None
 
     async def _begin(self) -> Self:
         """Waits until what happens from now on is seen."""
@@ -348,19 +350,24 @@ class Watch(Watching):
         return await self._next(timeout) or []
 
     async def _next(self, timeout: float | None) -> list[Event] | None:
-        to = self._client.expect()
-        future = to[1]
-        self._core.next(None, to)
+        future = self._late
+        if future is None:
+            to = self._client.expect()
+            self._late = future = to[1]
+            self._core.next(None, to)
         try:
             done, _ = await asyncio.wait([future], timeout=timeout)
-            if not done and self._core.cancel():
-                return []
-            batch = await future
+            if not done:
+                if self._core.cancel():
+                    self._late = None
+                    return []
+                await asyncio.wait([future])
         except asyncio.CancelledError:
-            self._core.cancel()
-            if future.done() and not future.cancelled() and future.exception() is None:
-                self._ready.extend(events_of(future.result() or []))  # it came in the same moment
-            raise
+            if self._core.cancel():
+                self._late = None
+            raise  # what is on its way is for the next one who asks
+        self._late = None
+        batch = future.result()
         return None if batch is None else events_of(batch)
 
     async def __aenter__(self) -> Self:
