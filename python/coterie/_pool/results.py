@@ -275,12 +275,16 @@ class IMapIterator(Iterator[R]):
         """The next result, or its exception."""
         # As `next`, without the calls: results come by the million.
         with self._lock:
-            ready = self._ready
-            if not ready:
-                self._fill(None)
-            value = ready.popleft()
-            if len(ready) == self._low and not self._sealed:
-                self._feed()
+            try:
+                ready = self._ready
+                if not ready:
+                    self._fill(None)
+                value = ready.popleft()
+                if len(ready) == self._low and not self._sealed:
+                    self._feed()
+            except KeyboardInterrupt:
+                self._cancel(interrupt=True)
+                raise
         if isinstance(value, _Raised):
             raise value.error
         return value
