@@ -22,6 +22,9 @@ CLASS_OPTIONS = "   :members:\n   :inherited-members: BaseException, Future\n   
 autodoc_typehints = "signature"
 numpydoc_show_class_members = False  # autodoc lists them already
 
+# Models, clients and their asynchronous twins share names; a short one may mean several.
+suppress_warnings = ["ref.python"]
+
 
 def write_reference(_app: Any) -> None:
     """One page for each public module, so that a new one appears by itself."""

@@ -126,7 +126,10 @@ def test_with_tqdm_it_draws(backend: Any, capsys: pytest.CaptureFixture[str]) ->
         assert drawn.endswith("\n"), "the bar is closed"
         assert pool.apply(abs, (-1,)) == 1
         assert capsys.readouterr().err == ""
-    assert threading.enumerate() == before, "a thread of tqdm's would keep the next pool from forking"
+    until = time.monotonic() + 20  # a worker that is a thread may need a moment to go
+    while threading.enumerate() != before:
+        assert time.monotonic() < until, "a thread of tqdm's would keep the next pool from forking"
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
