@@ -132,36 +132,24 @@ class Ours:
     def fail_over(self, stop: signal.Signals = signal.SIGKILL) -> float:
         """Milliseconds without a write of this process, when the leader is stopped."""
         leader = self.cluster.wait_for_leader()
-        ended, longest, last = threading.Event(), [0.0], [time.perf_counter()]
-
-        def write() -> None:
-            while not ended.is_set():
-                self._client.kv.put("gap", b"x" * 16)
-                now = time.perf_counter()
-                longest[0], last[0] = max(longest[0], now - last[0]), now
-
-        thread = threading.Thread(target=write)
-        thread.start()
-        time.sleep(0.5)
-        longest[0] = 0.0
-        if stop == signal.SIGKILL:
-            self.cluster.kill(leader)
-        else:
-            self.cluster.pause(leader)
-        time.sleep(2)
-        ended.set()
-        thread.join()
-        if stop == signal.SIGKILL:
+        kills = stop == signal.SIGKILL
+        gap = self._gap(lambda: self.cluster.kill(leader) if kills else self.cluster.pause(leader), 2.0)
+        if kills:
             self.cluster.restart(leader)
         else:
             self.cluster.resume(leader)
         time.sleep(0.5)
         self.cluster.wait_for_leader()
-        return longest[0] * 1e3
+        return gap
 
     def transfer(self) -> float:
         """Milliseconds without a write of this process, when leadership is handed over."""
         leader = self.cluster.wait_for_leader()
+        heir = self.cluster.names[(leader + 1) % 3]
+        return self._gap(lambda: self.cluster.member(leader).members.transfer(heir), 0.1)
+
+    def _gap(self, happens: Callable[[], object], seconds: float) -> float:
+        """The longest time without a write, in milliseconds, from when something happens on."""
         ended, longest, last = threading.Event(), [0.0], [time.perf_counter()]
 
         def write() -> None:
@@ -172,10 +160,10 @@ class Ours:
 
         thread = threading.Thread(target=write)
         thread.start()
-        time.sleep(0.1)
+        time.sleep(0.3)
         longest[0] = 0.0
-        self.cluster.member(leader).transfer(self.cluster.names[(leader + 1) % 3])
-        time.sleep(0.1)
+        happens()
+        time.sleep(seconds)
         ended.set()
         thread.join()
         return longest[0] * 1e3
