@@ -70,6 +70,9 @@ impl Failure {
                 );
                 Self::file(folder, segment, Some(*offset), complaint)
             }
+            WalError::Exhausted => {
+                Self::Storage { path: folder.into(), offset: None, complaint: error.to_string(), full: false }
+            }
             WalError::TooLarge { .. } | WalError::Poisoned => Self::Internal { complaint: error.to_string() },
         }
     }

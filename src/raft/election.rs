@@ -69,6 +69,7 @@ impl Raft {
     /// still, so for an election time-out they vote for nobody else (§4.2.3), and the one who opened the term has asked
     /// in vain. If there is another leader, they hear that one, and refuse the pre-vote.
     pub(super) fn seek_office_again(&mut self, out: &mut Outbox<Self>) {
+        self.attempts = 0;
         let pause = self.pause();
         self.set(Timer::Election, self.now + pause, out);
     }

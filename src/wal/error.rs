@@ -65,6 +65,13 @@ pub enum WalError {
         /// What fits.
         limit: usize,
     },
+    /// The numbers of segments or of batches end here. None that counted up to this place was ever written: somebody
+    /// renamed the files. The way out is that of [`WalError::Rotten`].
+    #[error(
+        "the journal's numbers are used up, which none gets to by writing; remove this member from the cluster and \
+         add it again with an empty folder, or restore the files"
+    )]
+    Exhausted,
     /// A write or a sync had failed. It is not tried again; only a restart finds out what the disk has.
     #[error("the journal takes nothing any more, because its disk has failed")]
     Poisoned,

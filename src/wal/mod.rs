@@ -230,6 +230,9 @@ impl Wal {
         if self.poisoned {
             return Err(WalError::Poisoned);
         }
+        if self.disk.newest.max(self.disk.batch) >= segment::NUMBER_MAX {
+            return Err(WalError::Exhausted);
+        }
         let start = self.queue.bytes.len();
         if start + at_least <= QUEUE_BYTES_MAX {
             self.queue.bytes.extend_from_slice(&[0; LENGTH]);

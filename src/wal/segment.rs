@@ -12,8 +12,8 @@ const EXTENSION: &str = ".wal";
 const CHECKPOINT: u32 = 1 << 31;
 
 /// No journal counts further, of segments and of batches: what says so was written by none, and who went on counting from
-/// there would overflow.
-const NUMBER_MAX: u64 = 1 << 62;
+/// there would overflow. So nothing is written beyond it either: it would not be read.
+pub(super) const NUMBER_MAX: u64 = 1 << 62;
 
 /// The file that holds a segment; names sort as segments do.
 pub(super) fn name(segment: u64) -> String {

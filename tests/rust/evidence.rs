@@ -60,6 +60,25 @@ fn over_seeds(settings: &raft::Settings) -> Sum {
     sum
 }
 
+/// Fail-over does not wait for an election time-out (300 ms here), but for the lease, where one was granted.
+#[test]
+fn a_leader_that_dies_is_replaced_within_milliseconds() {
+    for (lease, bound) in
+        [(None, Duration::from_millis(10)), (Some(Lease::default()), Duration::from_millis(50))]
+    {
+        let raft = raft::Settings { lease, ..settings() };
+        let mut gaps = Vec::new();
+        for seed in 0..3 {
+            let mut world = world(seed, &death, raft.clone());
+            gaps.extend(watch(&mut world).unwrap_or_else(|failure| panic!("{failure}")).gaps);
+        }
+        gaps.sort_unstable();
+        let at = |share: usize| gaps[(gaps.len() - 1) * share / 100];
+        println!("{} deaths, {lease:?}: {:?}, 90 %: {:?}, most {:?}", gaps.len(), at(50), at(90), at(100));
+        assert!(gaps.len() > 100 && at(50) < bound, "{} gaps, median {:?}", gaps.len(), at(50));
+    }
+}
+
 /// Whom a leader cannot reach, that believes it has gone, while the leader goes on serving reads by its lease.
 #[test]
 fn a_leader_that_is_cut_off_and_said_to_be_gone_serves_no_stale_read() {
@@ -110,6 +129,10 @@ fn world(seed: u64, faults: &dyn Fn(Duration) -> Vec<Fault>, raft: raft::Setting
 fn rumour(start: Duration) -> Vec<Fault> {
     let refused = start.as_millis().is_multiple_of(800);
     vec![Fault::new(start, Duration::from_millis(30), Kind::FalseEvidence { about: LEADER, refused })]
+}
+
+fn death(start: Duration) -> Vec<Fault> {
+    vec![Fault::new(start, Duration::from_millis(200), Kind::Crash { node: LEADER })]
 }
 
 fn rumour_and_cut(start: Duration) -> Vec<Fault> {

@@ -244,6 +244,52 @@ fn a_missing_segment_is_an_error() {
     assert_eq!(error, WalError::Missing { segment: "0000000000000003.wal".to_owned() });
 }
 
+/// Numbers end somewhere. A journal whose files somebody gave the last ones is read, and takes nothing that the next start
+/// would not find.
+#[test]
+fn whoever_renumbers_a_journal_to_the_end_of_numbers_gets_nothing_written_that_is_lost() {
+    let last: u64 = 1 << 62;
+    for (number, takes) in [(last - 1, true), (last, false)] {
+        let mut files = Memory::new();
+        let (mut wal, _) = open(&mut files);
+        wal.checkpoint(&[7; 700]).expect("queued");
+        sync(&mut wal, &mut files);
+        renumber(&mut files, number);
+        let Ok((mut wal, recovery)) = Wal::open(&mut files, SMALL) else {
+            panic!("{number:x}: what is sound is read");
+        };
+        for round in 0..4u8 {
+            match wal.append(&[round; 1900]) {
+                Ok(_) => drop(sync(&mut wal, &mut files)),
+                Err(error) => assert_eq!(error, WalError::Exhausted),
+            }
+        }
+        assert_eq!(wal.append(b"more"), Err(WalError::Exhausted), "{number:x}");
+        let (_, again) = open(&mut files);
+        let kept = recovery.records.len() as u64 + wal.durable();
+        assert_eq!(again.records.len() as u64, kept, "{number:x}");
+        assert_eq!(wal.durable() > 0, takes, "{number:x}");
+    }
+}
+
+/// Gives the only segment, which holds one batch, another number, and makes its checksums right.
+fn renumber(files: &mut Memory, number: u64) {
+    const FILE: &str = "0000000000000001.wal";
+    let mut bytes = files.read(FILE).expect("it is there").to_vec();
+    files.remove(FILE).expect("it is there");
+    bytes[16..24].copy_from_slice(&number.to_le_bytes());
+    let checksum = crc32c::crc32c(&bytes[12..32]);
+    bytes[8..12].copy_from_slice(&checksum.to_le_bytes());
+    let seed = crc32c::crc32c(&number.to_le_bytes());
+    let checksum = crc32c::crc32c_append(seed, &bytes[32..52]);
+    bytes[52..56].copy_from_slice(&checksum.to_le_bytes());
+    let file = format!("{number:016x}.wal");
+    files.create(&file, 0).expect("it is not there");
+    files.write(&file, 0, &bytes).expect("the disk has room");
+    files.sync(&file).expect("the disk is sound");
+    files.sync_folder().expect("the disk is sound");
+}
+
 #[test]
 fn stale_bytes_of_another_segment_are_never_read() {
     let journal = |records: &[&[u8]]| {
