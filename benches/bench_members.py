@@ -41,6 +41,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where all data go; a temporary one if not given")
     parser.add_argument("--etcd", help="the path of an etcd")
     chosen = parser.parse_args()
+    if chosen.folder:
+        chosen.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=chosen.folder) as name:
         folder = Path(name)
         load = build_load()
