@@ -56,9 +56,9 @@ pub struct Config {
     pub segment_bytes: u64,
     /// After so many entries a snapshot is made. Default 100,000.
     pub snapshot_entries: u64,
-    /// After so many bytes of log a snapshot is made, if that comes first. Default 16 MiB.
+    /// After so many bytes of log a snapshot is made, if that comes first. Default 32 MiB.
     pub snapshot_bytes: usize,
-    /// How many bytes of log are kept in memory; beyond it, commands are refused. Default 64 MiB.
+    /// How many bytes of log are kept in memory; beyond it, commands are refused. Default 128 MiB.
     pub log_bytes_max: usize,
     /// How many connections of clients there are at most. Default 4,096.
     pub clients_max: usize,

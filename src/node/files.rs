@@ -6,8 +6,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::sync::mpsc;
 
 use super::folder::sync_folder;
+use super::snapshots::Job;
 use crate::net::Owned;
 use crate::wal::{Action, FileError, Files, Reason};
 
@@ -17,6 +19,8 @@ pub(super) struct Directory {
     path: PathBuf,
     /// Those that were written: one or two at a time.
     open: BTreeMap<String, Owned<File>>,
+    /// Who removes files, so that nobody waits for it.
+    remover: Option<mpsc::Sender<Job>>,
 }
 
 /// Older ones are closed; they are opened again when asked for.
@@ -24,7 +28,12 @@ const OPEN_MAX: usize = 4;
 
 impl Directory {
     pub(super) const fn new(path: PathBuf) -> Self {
-        Self { path, open: BTreeMap::new() }
+        Self { path, open: BTreeMap::new(), remover: None }
+    }
+
+    /// From now on files are removed by whoever does these jobs.
+    pub(super) fn removes_by(&mut self, jobs: mpsc::Sender<Job>) {
+        self.remover = Some(jobs);
     }
 
     fn file(&mut self, name: &str) -> io::Result<&File> {
@@ -100,7 +109,16 @@ impl Files for Directory {
 
     fn remove(&mut self, file: &str) -> Result<(), FileError> {
         self.open.remove(file);
-        fs::remove_file(self.path.join(file)).map_err(|error| refused(Action::Remove, file, &error))
+        let path = self.path.join(file);
+        let removed = match &self.remover {
+            Some(remover) => {
+                // The other end is gone only when it has said why.
+                let _ = remover.send(Job::Remove(path));
+                Ok(())
+            }
+            None => fs::remove_file(path),
+        };
+        removed.map_err(|error| refused(Action::Remove, file, &error))
     }
 }
 

@@ -101,7 +101,7 @@ impl Member {
         listener: StdListener,
         address: SocketAddr,
     ) -> Result<Self, StartError> {
-        let Opened { files, wal, records, card, mut random } = opened;
+        let Opened { mut files, wal, records, card, mut random } = opened;
         let config = checked.config;
         let (id, name) = (card.id, config.name.clone());
         let replica = Replica::new(id, checked.replica).map_err(|invalid| ConfigError {
@@ -114,6 +114,7 @@ impl Member {
         let end = Arc::new(End::default());
         let (syncs, to_sync) = mpsc::channel();
         let (jobs, to_do) = mpsc::channel();
+        files.removes_by(jobs.clone());
         let (cuts, to_cut) = mpsc::channel();
         let own = Hello {
             party: Party::Peer,

@@ -31,6 +31,8 @@ pub(super) enum Job {
     Read { id: SnapshotId, offset: u64, length: u64, to: NodeId },
     /// Nobody needs it.
     Discard(SnapshotId),
+    /// A file of the journal that nobody needs: a large one takes milliseconds, and the journal has no time.
+    Remove(PathBuf),
 }
 
 /// Does the jobs, in order, until no more can come. `pieces` counts those of this member's own snapshot that wait.
@@ -98,12 +100,13 @@ struct Shelf {
 
 impl Shelf {
     fn take(&mut self, job: Job) -> Result<Option<Request>, Failure> {
-        let id = match &job {
-            Job::Write { id, .. } | Job::Append { id, .. } | Job::Read { id, .. } | Job::Discard(id) => *id,
+        let (path, complaint) = match &job {
+            Job::Write { id, .. } | Job::Append { id, .. } | Job::Read { id, .. } | Job::Discard(id) => {
+                (self.path.join(name(*id, FINISHED)), "could not be written")
+            }
+            Job::Remove(path) => (path.clone(), "could not be removed"),
         };
-        self.perform(job).map_err(|error| {
-            Failure::storage(self.path.join(name(id, FINISHED)), "could not be written", &error)
-        })
+        self.perform(job).map_err(|error| Failure::storage(path, complaint, &error))
     }
 
     fn perform(&mut self, job: Job) -> io::Result<Option<Request>> {
@@ -117,6 +120,8 @@ impl Shelf {
                 file.write_all(&data)?;
                 *length += data.len() as u64;
                 if !last {
+                    // Bit by bit: one sync of all of it would keep the journal's syncs waiting for as long.
+                    file.sync_data()?;
                     return Ok(None);
                 }
                 let length = *length;
@@ -137,6 +142,7 @@ impl Shelf {
                 }
                 Ok(None)
             }
+            Job::Remove(path) => fs::remove_file(path).map(|()| None),
         }
     }
 

@@ -28,9 +28,9 @@ pub struct Settings {
     pub in_flight_bytes_max: usize,
     /// How many bytes a leader takes that are not yet committed. Default 64 MiB.
     pub uncommitted_bytes_max: usize,
-    /// How many bytes of log are kept since the last checkpoint; beyond it, proposals are refused. Default 64 MiB.
+    /// How many bytes of log are kept since the last checkpoint; beyond it, proposals are refused. Default 128 MiB.
     pub log_bytes_max: usize,
-    /// After how many bytes of committed log a snapshot is asked for. Default 16 MiB.
+    /// After how many bytes of committed log a snapshot is asked for. Default 32 MiB.
     pub snapshot_log_bytes: usize,
     /// After how many committed entries a snapshot is asked for, if that comes first. Default 100,000.
     pub snapshot_log_entries: u64,
@@ -76,8 +76,8 @@ impl Default for Settings {
             in_flight_messages_max: 256,
             in_flight_bytes_max: 16 * MEBIBYTE,
             uncommitted_bytes_max: 64 * MEBIBYTE,
-            log_bytes_max: 64 * MEBIBYTE,
-            snapshot_log_bytes: 16 * MEBIBYTE,
+            log_bytes_max: 128 * MEBIBYTE,
+            snapshot_log_bytes: 32 * MEBIBYTE,
             snapshot_log_entries: 100_000,
             retained_entries: 1024,
             chunk_bytes: MEBIBYTE / 4,

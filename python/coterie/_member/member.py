@@ -71,7 +71,7 @@ class Member(Client):
     segment_bytes : int, default 64 MiB
         How large the journal's files are. Room for one is reserved at a time, so a small disk wants small ones.
     snapshot_entries : int, default 100,000
-        After how many writes a snapshot is taken and the journal begun anew, if 16 MiB of them do not come first.
+        After how many writes a snapshot is taken and the journal begun anew, if 32 MiB of them do not come first.
 
     Attributes
     ----------

@@ -165,9 +165,9 @@ class Node(_coterie.RaftNode):
         How many bytes of entries may be on the way to one follower.
     uncommitted_bytes_max : int, default 64 MiB
         How many bytes a leader takes that are not yet committed.
-    log_bytes_max : int, default 64 MiB
+    log_bytes_max : int, default 128 MiB
         How many bytes of log are kept since the last checkpoint; beyond it, proposals are refused.
-    snapshot_log_bytes : int, default 16 MiB
+    snapshot_log_bytes : int, default 32 MiB
         After how many bytes of committed log a snapshot is asked for.
     snapshot_log_entries : int, default 100000
         After how many committed entries a snapshot is asked for, if that comes first.
@@ -219,8 +219,8 @@ class Node(_coterie.RaftNode):
         in_flight_messages_max: int = 256,
         in_flight_bytes_max: int = 16 * MEBIBYTE,
         uncommitted_bytes_max: int = 64 * MEBIBYTE,
-        log_bytes_max: int = 64 * MEBIBYTE,
-        snapshot_log_bytes: int = 16 * MEBIBYTE,
+        log_bytes_max: int = 128 * MEBIBYTE,
+        snapshot_log_bytes: int = 32 * MEBIBYTE,
         snapshot_log_entries: int = 100_000,
         retained_entries: int = 1024,
         chunk_bytes: int = MEBIBYTE // 4,
