@@ -24,6 +24,11 @@ from typing import TypeVar
 
 CLIENT = "client"
 _PIECE = 1 << 16
+# From linux/netlink.h and linux/sock_diag.h: what inet_diag_msg has before its inode are two bytes twice, the sockets'
+# names, and four numbers.
+_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _ALL_STATES, _ANY_COOKIE = 4, 20, 0xFFFF_FFFF, (0xFFFF_FFFF, 0xFFFF_FFFF)
+_HEADER = 16
+_INODE_AT = _HEADER + 4 + 48 + 16
 _T = TypeVar("_T")
 
 
@@ -136,19 +141,15 @@ class Proxy:
                 inside, (_, dialler) = await self._loop.sock_accept(listener)
                 inside.setblocking(False)
                 inside.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                connection = _Connection(self._owner(dialler), name, inside)
+                source = self._owner(dialler, listener.getsockname()[1])
+                connection = _Connection(source, name, inside)
                 self._connections.add(connection)
                 connection.tasks.append(self._loop.create_task(self._carry(connection, port)))
 
-    def _owner(self, port: int) -> str:
-        """Whose socket has that port: the process that has its inode open."""
-        wanted = f"0100007F:{port:04X}"
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-            columns = line.split()
-            if columns[1] == wanted:
-                inode = f"socket:[{columns[9]}]"
-                return next((name for pid, name in self._owners.items() if _has(pid, inode)), CLIENT)
-        return CLIENT
+    def _owner(self, dialler: int, listener: int) -> str:
+        """Whose socket that is: the process that has its inode open."""
+        inode = f"socket:[{_inode(dialler, listener)}]"
+        return next((name for pid, name in self._owners.items() if _has(pid, inode)), CLIENT)
 
     async def _carry(self, connection: _Connection, port: int) -> None:
         source, target = connection.source, connection.target
@@ -212,6 +213,23 @@ class Proxy:
                 self._loop.remove_reader(each)
                 self._loop.remove_writer(each)
                 each.close()
+
+
+def _inode(dialler: int, listener: int) -> int:
+    """Of the socket that dialled, as sock_diag(7) tells it; 0 when it is gone.
+
+    /proc/net/tcp would tell, too, but the system goes through all connections of the machine for it: when the machine is
+    busy, greetings then take longer than members wait for them.
+    """
+    address = socket.inet_aton("127.0.0.1") + bytes(12)
+    wanted = struct.pack(">HH", dialler, listener) + 2 * address + struct.pack("=III", 0, *_ANY_COOKIE)
+    asked = struct.pack("=BBBBI", socket.AF_INET, socket.IPPROTO_TCP, 0, 0, _ALL_STATES) + wanted
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG) as kernel:
+        kernel.send(struct.pack("=IHHII", _HEADER + len(asked), _SOCK_DIAG_BY_FAMILY, 1, 0, 0) + asked)
+        told = kernel.recv(4096)
+    kind: int = struct.unpack_from("=IH", told)[1]
+    found: int = struct.unpack_from("=I", told, _INODE_AT)[0] if kind == _SOCK_DIAG_BY_FAMILY else 0
+    return found
 
 
 def _has(process: int, inode: str) -> bool:
