@@ -1,7 +1,7 @@
 //! Commands and queries: stamped, asked, asked again.
 
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -59,8 +59,26 @@ enum Current {
     #[default]
     None,
     /// Asked for; these commands wait for it.
-    Opening(Vec<Waiting>),
+    Opening(VecDeque<Waiting>),
+    /// Somebody sends what has waited; what comes now goes after it.
+    Sending(Stamps, VecDeque<Waiting>),
     Open(Stamps),
+}
+
+impl Sessions {
+    /// The session in use is over. Returns what has waited to be sent in it.
+    fn leave(&mut self) -> VecDeque<Waiting> {
+        let (over, queue) = match std::mem::take(&mut self.current) {
+            Current::Open(stamps) => (stamps, VecDeque::new()),
+            Current::Sending(stamps, queue) => (stamps, queue),
+            other => {
+                self.current = other;
+                return VecDeque::new();
+            }
+        };
+        self.retired.insert(over.session(), over);
+        queue
+    }
 }
 
 /// A command on its way.
@@ -219,26 +237,47 @@ impl Inner {
 
     fn send(self: &Arc<Self>, waiting: Waiting) {
         let mut sessions = locked(&self.sessions);
-        if let Current::Open(stamps) = &sessions.current
-            && stamps.span() >= SPAN_MAX
-            && let Current::Open(full) = std::mem::take(&mut sessions.current)
-        {
-            sessions.retired.insert(full.session(), full);
-        }
         match &mut sessions.current {
-            Current::Open(stamps) => {
+            Current::Open(stamps) if stamps.span() < SPAN_MAX => {
                 let stamp = stamps.next();
                 drop(sessions);
                 self.send_stamped(stamp, waiting);
             }
-            Current::Opening(all) => all.push(waiting),
-            Current::None => {
-                let patience = waiting.deadline - now();
-                sessions.current = Current::Opening(vec![waiting]);
-                drop(sessions);
-                self.open_session(patience);
-            }
+            Current::Opening(queue) | Current::Sending(_, queue) => queue.push_back(waiting),
+            Current::Open(_) | Current::None => self.open_another(sessions, VecDeque::from([waiting])),
         }
+    }
+
+    /// Sends what has waited for a session, in the order in which it came.
+    fn send_queued(self: &Arc<Self>) {
+        loop {
+            let mut sessions = locked(&self.sessions);
+            let Current::Sending(stamps, queue) = &mut sessions.current else { return };
+            if stamps.span() >= SPAN_MAX && !queue.is_empty() {
+                let rest = std::mem::take(queue);
+                self.open_another(sessions, rest);
+                return;
+            }
+            let Some(waiting) = queue.pop_front() else {
+                if let Current::Sending(stamps, _) = std::mem::take(&mut sessions.current) {
+                    sessions.current = Current::Open(stamps);
+                }
+                return;
+            };
+            let stamp = stamps.next();
+            drop(sessions);
+            self.send_stamped(stamp, waiting);
+        }
+    }
+
+    /// A session for these, of which there is one at least. The one in use is left to those of its commands that wait.
+    fn open_another(self: &Arc<Self>, mut sessions: MutexGuard<'_, Sessions>, queue: VecDeque<Waiting>) {
+        let patience =
+            queue.iter().map(|waiting| waiting.deadline).max().map_or(OPENING, |last| last - now());
+        sessions.leave();
+        sessions.current = Current::Opening(queue);
+        drop(sessions);
+        self.open_session(patience);
     }
 
     fn open_session(self: &Arc<Self>, patience: Duration) {
@@ -252,13 +291,9 @@ impl Inner {
         let Current::Opening(all) = std::mem::take(&mut sessions.current) else { return };
         let error = match reply {
             Ok(asks::Answer::Session(session)) => {
-                let mut stamps = Stamps::new(session);
-                let stamped: Vec<_> = all.into_iter().map(|waiting| (stamps.next(), waiting)).collect();
-                sessions.current = Current::Open(stamps);
+                sessions.current = Current::Sending(Stamps::new(session), all);
                 drop(sessions);
-                for (stamp, waiting) in stamped {
-                    self.send_stamped(stamp, waiting);
-                }
+                self.send_queued();
                 return;
             }
             Ok(_) => Failure::Internal("the opening of a session was answered as something else"),
@@ -268,7 +303,7 @@ impl Inner {
         };
         let time = now();
         let again = matches!(error, Failure::Unavailable(_)) && !self.is_closed();
-        let (patient, failed): (Vec<_>, Vec<_>) =
+        let (patient, failed): (VecDeque<_>, VecDeque<_>) =
             all.into_iter().partition(|waiting| again && waiting.deadline > time);
         let first = patient.iter().map(|waiting| waiting.deadline - time).min();
         if first.is_some() {
@@ -321,21 +356,29 @@ impl Inner {
 
     fn settle(self: &Arc<Self>, stamp: SessionStamp, expired: bool) {
         let mut sessions = locked(&self.sessions);
-        if let Current::Open(stamps) = &mut sessions.current
-            && stamps.session() == stamp.session
-        {
-            stamps.settle(stamp.sequence);
-            if expired && let Current::Open(over) = std::mem::take(&mut sessions.current) {
-                sessions.retired.insert(over.session(), over);
+        let mut queue = VecDeque::new();
+        match &mut sessions.current {
+            Current::Open(stamps) | Current::Sending(stamps, _) if stamps.session() == stamp.session => {
+                stamps.settle(stamp.sequence);
+                if expired {
+                    queue = sessions.leave();
+                }
             }
-        } else if let Some(stamps) = sessions.retired.get_mut(&stamp.session) {
-            stamps.settle(stamp.sequence);
+            _ => {
+                if let Some(stamps) = sessions.retired.get_mut(&stamp.session) {
+                    stamps.settle(stamp.sequence);
+                }
+            }
         }
         let over = sessions.retired.get(&stamp.session).is_some_and(Stamps::is_settled);
         if over {
             sessions.retired.remove(&stamp.session);
         }
-        drop(sessions);
+        if queue.is_empty() {
+            drop(sessions);
+        } else {
+            self.open_another(sessions, queue);
+        }
         if over {
             self.transport.submit(GOODBYE, Ask::CloseSession(stamp.session), Box::new(|_| {}));
         }
@@ -344,10 +387,14 @@ impl Inner {
     fn end_sessions(self: &Arc<Self>, farewell: &Arc<Farewell>) {
         let mut sessions = locked(&self.sessions);
         let mut open: Vec<SessionId> = std::mem::take(&mut sessions.retired).into_keys().collect();
-        let mut failed = Vec::new();
+        let mut failed = VecDeque::new();
         match std::mem::take(&mut sessions.current) {
             Current::Open(stamps) => open.push(stamps.session()),
-            Current::Opening(all) => failed = all,
+            Current::Sending(stamps, queue) => {
+                open.push(stamps.session());
+                failed = queue;
+            }
+            Current::Opening(queue) => failed = queue,
             Current::None => {}
         }
         drop(sessions);
@@ -384,7 +431,6 @@ mod tests {
     use super::*;
     use crate::client::{Connection, Responder};
     use crate::store::Put;
-    use std::collections::VecDeque;
     use std::sync::Weak;
     use std::sync::mpsc;
 
@@ -416,6 +462,54 @@ mod tests {
         let put = Command::Put(Put::new(Bytes::from_static(b"x"), Bytes::new()));
         client.command(&put, Duration::from_secs(10), move |answer| drop(sender.send(answer)));
         receiver.recv_timeout(Duration::from_secs(10)).expect("an answer").expect_err("no result")
+    }
+
+    /// A member that answers when it is told to.
+    #[derive(Default)]
+    struct Slow {
+        openings: Mutex<VecDeque<Responder>>,
+        commands: Mutex<Vec<(SessionStamp, Bytes)>>,
+    }
+
+    impl Transport for Slow {
+        fn submit(&self, _patience: Duration, ask: Ask, respond: Responder) {
+            match ask {
+                Ask::OpenSession => locked(&self.openings).push_back(respond),
+                Ask::Command { stamp: Some(stamp), command } => locked(&self.commands).push((stamp, command)),
+                _ => {}
+            }
+        }
+
+        fn connection(&self) -> Option<Connection> {
+            None
+        }
+
+        fn listen(&self, _heard: Weak<dyn Heard>) {}
+
+        fn close(&self) {}
+    }
+
+    #[test]
+    fn what_waits_for_a_session_takes_as_many_as_it_needs_and_keeps_its_order() {
+        const COMMANDS: usize = 10_000;
+        let member = Arc::new(Slow::default());
+        let client = Client::new(member.clone(), Settings::default());
+        let command = |n: usize| Command::Put(Put::new(Bytes::from(n.to_string()), Bytes::new()));
+        for n in 0..COMMANDS {
+            client.command(&command(n), Duration::from_secs(10), |_| {});
+        }
+        for session in 1..=3 {
+            let opening = locked(&member.openings).pop_front().expect("one is asked for");
+            opening(Ok(asks::Answer::Session(session)));
+        }
+        assert!(locked(&member.openings).is_empty());
+        let asked = locked(&member.commands).clone();
+        let expected: Vec<_> = (0..COMMANDS).map(|n| command(n).to_bytes()).collect();
+        assert_eq!(asked.iter().map(|(_, command)| command.clone()).collect::<Vec<_>>(), expected);
+        for session in 1..=3 {
+            let stamps = asked.iter().filter(|(stamp, _)| stamp.session == session).count();
+            assert_eq!(stamps, SPAN_MAX.min(COMMANDS - (session as usize - 1) * SPAN_MAX));
+        }
     }
 
     #[test]
