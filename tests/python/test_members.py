@@ -154,6 +154,46 @@ def test_a_paused_leader_comes_back_as_a_follower() -> None:
         assert client.kv["x"] == b"2"
 
 
+def test_a_lock_is_kept_while_a_paused_leader_is_replaced() -> None:
+    with (
+        Cluster(3, processes=True) as cluster,
+        cluster.connect(timeout=PATIENCE) as holder,
+        cluster.connect(timeout=PATIENCE) as other,
+        holder.lock("door", ttl=5.0) as lock,
+    ):
+        leader = leader_of(cluster)
+        cluster.pause(leader)
+        assert not other.lock("door").acquire(timeout=3.0), "it is held"
+        assert not lock.lost.is_set()
+        cluster.resume(leader)
+        assert not other.lock("door").acquire(timeout=3.0), (
+            "it is held, though its first time to live is over"
+        )
+        assert not lock.lost.is_set()
+
+
+def test_who_says_nothing_for_long_is_still_connected() -> None:
+    with Cluster(3) as cluster, cluster.connect() as client:
+        client.kv["x"] = "1"
+        with client.lock("door", ttl=1.0) as lock, client.watch("w/") as watch:
+            time.sleep(21)  # a connection that is silent for 20 s is given up
+            assert not lock.lost.is_set()
+            assert client.kv.get("x", timeout=0.5) == b"1"
+            client.kv["w/1"] = "2"
+            assert next(iter(watch)).entry.value == b"2"
+
+
+def test_who_wants_to_hurt_the_leader_hears_that_there_is_none(cluster: Cluster) -> None:
+    cluster.kill(cluster.leader)
+    cluster.kill(leader_of(cluster))
+    # Nobody leads one of three. What the last one says of itself may be a moment old.
+    until = time.monotonic() + PATIENCE
+    while cluster.leader is not None and time.monotonic() < until:
+        time.sleep(0.01)
+    with pytest.raises(UnavailableError, match="wait_for_leader"):
+        cluster.kill(cluster.leader)
+
+
 def test_a_watch_misses_nothing_when_its_member_is_killed() -> None:
     with Cluster(3) as cluster, cluster.connect(timeout=PATIENCE) as client:
         heard: list[bytes] = []

@@ -44,7 +44,7 @@ with coterie.Cluster(3, processes=True, read_lease=0.03, tls=TLS) as cluster, cl
     assert_type(cluster.names, tuple[str, ...])
     assert_type(cluster.secret, bytes)
     cluster.kill(cluster.wait_for_leader())
-    cluster.kill(cluster.leader)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    cluster.kill(cluster.leader)
     connected.members.add("b", "10.0.0.2:7433")
     connected.members.remove("b")
     for each in connected.members:

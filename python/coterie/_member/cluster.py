@@ -208,17 +208,31 @@ class Cluster:
 
     # What happens to members
 
-    def kill(self, number: int) -> None:
+    def kill(self, number: int | None) -> None:
         """Ends a member without any warning: SIGKILL, or in threads what comes to the same.
 
         What it had not made durable is lost, and nobody is told.
+
+        Parameters
+        ----------
+        number : int or None
+            Which one. `leader` may be handed in as it is.
+
+        Raises
+        ------
+        UnavailableError
+            It is None: no member leads.
+        StoppedError
+            It does not run.
         """
+        number = _known(number)
         self._running(number).kill()
         self._members[number] = None
         self._paused.discard(number)
 
-    def stop(self, number: int) -> None:
+    def stop(self, number: int | None) -> None:
         """Ends a member in order: it hands leadership over and tells everybody."""
+        number = _known(number)
         self._running(number).close()
         self._members[number] = None
         self._paused.discard(number)
@@ -229,7 +243,7 @@ class Cluster:
             raise ConfigError(f"member {number} runs; kill(), stop() or resume() it first")
         self._members[number] = self._start(number)
 
-    def pause(self, number: int) -> None:
+    def pause(self, number: int | None) -> None:
         """Lets a member's process stand still (SIGSTOP): it hears nothing, says nothing, and knows nothing of that.
 
         Raises
@@ -237,6 +251,7 @@ class Cluster:
         ConfigError
             The members are threads of this process.
         """
+        number = _known(number)
         self._running(number).signal(signal.SIGSTOP)
         self._paused.add(number)
 
@@ -250,8 +265,9 @@ class Cluster:
         self._running(one).partition(self.names[other])
         self._running(other).partition(self.names[one])
 
-    def isolate(self, number: int) -> None:
+    def isolate(self, number: int | None) -> None:
         """Cuts a member off from all others."""
+        number = _known(number)
         for other, member in enumerate(self._members):
             if other != number and member is not None:
                 self.partition(number, other)
@@ -317,6 +333,13 @@ class Cluster:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _known(number: int | None) -> int:
+    """The number of a member that may have been asked for as the leader."""
+    if number is None:
+        raise UnavailableError("no member leads now; wait_for_leader() waits for one")
+    return number
 
 
 class _Host(Protocol):
