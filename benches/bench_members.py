@@ -118,7 +118,7 @@ def compete(alive: dict[str, object], chosen: argparse.Namespace) -> None:
             continue
         before = outside.syncs()
         rounds = [{name: run() for name, run in contest.items()} for _ in range(chosen.rounds)]
-        report(title, rounds, outside.syncs() - before)
+        report(title, rounds, outside.syncs() - before, chosen.seconds)
     gaps: dict[str, dict[str, Callable[[], float]]] = {
         "leader killed: ms without a write": {
             "etcd": etcd.fail_over,
@@ -140,7 +140,7 @@ def compete(alive: dict[str, object], chosen: argparse.Namespace) -> None:
             print(f"  {name:18} median {median(found):8.1f}   most {found[-1]:8.1f}")
 
 
-def report(title: str, rounds: list[dict[str, Told]], syncs: int) -> None:
+def report(title: str, rounds: list[dict[str, Told]], syncs: int, seconds: float) -> None:
     """One line for each contestant, and its ratio to the first."""
     print(f"\n{title}")
     first = next(iter(rounds[0]))
@@ -153,10 +153,8 @@ def report(title: str, rounds: list[dict[str, Told]], syncs: int) -> None:
             f"  {name:18} {rate:12,.0f}/s   p50 {half:9.4f} ms   p99 {most:9.4f} ms   {ratio:8.2f} x {first}"
         )
     if title.startswith("put") and "outside" in rounds[0]:
-        done = sum(told["outside"]["rate"] for told in rounds)
-        print(
-            f"  outside: {syncs:,} syncs of the leader's journal meanwhile ({done:,.0f} puts/s summed over rounds)"
-        )
+        done = sum(told["outside"]["rate"] for told in rounds) * seconds
+        print(f"  outside: {syncs:,} syncs of the leader's journal for {done:,.0f} puts")
 
 
 if __name__ == "__main__":
