@@ -210,8 +210,11 @@ impl Raft {
         match self.vote_result() {
             VoteResult::Won => self.become_leader(out),
             VoteResult::Pending => {}
+            // Whatever else is heard of it: an election is lost once.
+            VoteResult::Lost if self.lost == self.hard.term => {}
             VoteResult::Lost => {
                 // A split vote: ask again soon, rather than after a whole time-out.
+                self.lost = self.hard.term;
                 self.attempts += 1;
                 let pause = self.pause();
                 self.set(Timer::Election, self.now + pause, out);
@@ -270,6 +273,7 @@ impl Raft {
             && !self.is_sticky(from)
             && !self.is_leased(None);
         if granted {
+            self.pre_voted = self.pre_voted.max(term);
             self.step_back(out);
         }
         let term = if granted { term } else { self.hard.term };
@@ -297,8 +301,10 @@ impl Raft {
             return;
         }
         // Without an answer, and without taking the term over: a server that was removed or cut off must not depose
-        // a leader that the others hear (§4.2.3).
-        if self.is_leased(transfer) || transfer.is_none() && self.is_sticky(from) {
+        // a leader that the others hear (§4.2.3). But who was given a pre-vote for this term has opened it with a
+        // quorum's leave: the leader is deposed by that already, though it may have been heard again in between.
+        let wanted = transfer.is_some() || self.pre_voted == term && !mutant!(self, PreVoteIsForgotten);
+        if self.is_leased(transfer) || !wanted && self.is_sticky(from) {
             return;
         }
         if term > self.hard.term {

@@ -65,10 +65,14 @@ pub struct Raft {
     /// When the leader was last heard; forgotten on evidence that it is gone.
     pub(super) heard: Option<Instant>,
     pub(super) lease_promise: LeasePromise,
+    /// The latest term for which this member has given a pre-vote.
+    pub(super) pre_voted: Term,
     /// Who has answered the (pre-)candidate, and how.
     pub(super) votes: Vec<(NodeId, bool)>,
     /// Whose process seems to be gone. It may be wrong, and holds until they are heard of again.
     pub(super) gone: Vec<NodeId>,
+    /// The latest term whose election this member has lost.
+    pub(super) lost: Term,
     /// Elections in a row that this member could not win.
     pub(super) attempts: u32,
     /// What a voter of its weight waits at least.
@@ -164,8 +168,10 @@ impl Raft {
             alarm: [Instant::NEVER; TIMERS],
             heard: None,
             lease_promise: LeasePromise::default(),
+            pre_voted: 0,
             votes: Vec::new(),
             gone: Vec::new(),
+            lost: 0,
             attempts: 0,
             patience_least: Duration::ZERO,
             acknowledge: None,

@@ -181,11 +181,14 @@ pub enum Mutant {
     TruncationBelowCommit,
     /// The commit index is taken from the leader though the tail that it speaks of never arrived (etcd#14143).
     CommitBeyondALostTail,
+    /// Who gave a pre-vote and hears the leader again holds on to it, though the candidate has deposed it: false evidence
+    /// costs an election time-out.
+    PreVoteIsForgotten,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
-    /// All of them.
+    /// All that break a promise, so that a judge can see it. The others only cost time.
     pub const ALL: &[Self] = &[
         Self::CommitOfAnEarlierTerm,
         Self::VoteBeforeItsRecord,
