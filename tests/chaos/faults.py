@@ -12,9 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+from coterie.client import Client
+from coterie.exceptions import CoterieError
 from machines import EndedError, Group, Machine
 from proxy import CLIENT, Link
 
+# How long a change of the members may take, on a machine that is busy.
+CHANGE_PATIENCE = 60.0
 # Of a tmpfs for one member, when this may be done: enough for journal and snapshots.
 DISK_BYTES = 96 << 20
 
@@ -45,6 +49,7 @@ class Faults:
             "dribble": self.dribble,
             "cut clients off": self.cut_clients_off,
             "full disk": self.fill_the_disk,
+            "replace": self.replace,
         }
         if small_disk is None:
             del self.kinds["full disk"]
@@ -55,6 +60,10 @@ class Faults:
         """One or two faults at once, until they are over. Returns which."""
         self._free = {machine.name for machine in self._group.members}
         names = [self._draw() for _ in range(self._random.choice([1, 1, 2]))]
+        if "replace" in names:
+            # A change of the members needs a majority that is well, and a client that reaches the leader.
+            self._deck += [name for name in names if name != "replace"]
+            names = ["replace"]
         begun = time.monotonic()
         with ExitStack() as stack:
             # Those that take a member out of service need one that is free; who finds none does nothing.
@@ -247,6 +256,62 @@ class Faults:
         finally:
             ballast.unlink()
         _start([machine])
+
+    # Members
+
+    @contextlib.contextmanager
+    def replace(self) -> Iterator[float]:
+        """A member is gone for good; it is removed, and added again with an empty folder."""
+        victims = self._victims(1, leader=0.3)
+        for machine in victims:
+            machine.kill()
+            with self._group.connect() as client:
+                _remove(client, machine)
+        yield self._random.uniform(0, 0.5)
+        for machine in victims:
+            machine.wipe()
+            machine.start()
+            with self._group.connect() as client:
+                _add(client, machine, self._group.address(machine))
+
+
+def _remove(client: Client, machine: Machine) -> None:
+    def is_gone() -> bool:
+        return all(member.name != machine.name for member in client.members)
+
+    _change(machine, lambda: client.members.remove(machine.name), is_gone)
+
+
+def _add(client: Client, machine: Machine, address: str) -> None:
+    def is_there(*, votes: bool = False) -> bool:
+        found = [member for member in client.members if member.name == machine.name]
+        return any(not votes or member.vote is not None for member in found)
+
+    _change(machine, lambda: client.members.add(machine.name, address), is_there)
+    _change(machine, lambda: client.members.promote(machine.name), lambda: is_there(votes=True))
+    machine.wait_until_up()
+
+
+def _change(machine: Machine, change: Callable[[], None], is_done: Callable[[], bool]) -> None:
+    """Changes the members. Whether that was done may stay unknown when a leader is lost, so it is looked for.
+
+    A member that has not heard yet of a removal refuses who comes under the same name: who is refused starts again.
+    """
+    until = time.monotonic() + CHANGE_PATIENCE
+    while True:
+        try:
+            if not is_done():
+                change()
+        except CoterieError as error:
+            if time.monotonic() > until:
+                error.add_note(f"{machine.name} could not be replaced")
+                raise
+        else:
+            return
+        if machine.failed:
+            machine.wait_until_failed(CHANGE_PATIENCE)
+            machine.start()
+        time.sleep(0.1)
 
 
 def _start(machines: list[Machine]) -> None:

@@ -9,6 +9,7 @@ import os
 import random
 import secrets
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import coterie
+from coterie._member.certificates import HERE, issue
 from proxy import Proxy
 from records import Records
 from workload import Plan
@@ -109,6 +111,12 @@ class Machine:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def wipe(self) -> None:
+        """All that a member has on its disk is gone."""
+        assert self._process is None
+        for path in self.folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
     def fork(self) -> None:
         """Its process gets a child, which lives on."""
         self._children.append(self.ask(f"fork {os.getpid()}"))
@@ -192,6 +200,8 @@ class Group:
         How many clients a member's process has, and how many one outside.
     settings
         Of members.
+    certificates
+        Whether they have some, made here: TLS both ways.
     environments
         What the processes of members find in their environment, by name.
     """
@@ -208,11 +218,13 @@ class Group:
         threads: int = 3,
         grace: float | None = 0.03,
         settings: Mapping[str, Any] | None = None,
+        certificates: bool = False,
         environments: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self.folder, self.seed, self.plan, self.grace = folder, seed, plan, grace
         self._inside, self._threads = inside, threads
         self._settings = dict(settings or {})
+        self._tls = _certificates(folder / "certificates") if certificates else None
         self.secret = secrets.token_hex(16)
         self.proxy = Proxy(seed)
         self.ports = {f"n{number}": _free_port() for number in range(members)}
@@ -232,6 +244,10 @@ class Group:
     def url(self) -> str:
         return "coterie://" + ",".join(self._addresses.values())
 
+    def address(self, machine: Machine) -> str:
+        """Where it is found."""
+        return self._addresses[machine.name]
+
     def told(self, machine: Machine, life: str) -> dict[str, Any]:
         """What a process is to do."""
         member = None
@@ -249,6 +265,7 @@ class Group:
             "member": member,
             "url": self.url,
             "secret": self.secret,
+            "tls": self._tls,
             "grace": self.grace,
             "clients": self._inside if machine.is_member else self._threads,
             "watches": not machine.is_member,
@@ -260,7 +277,9 @@ class Group:
 
     def connect(self, timeout: float = PATIENCE) -> coterie.client.Client:
         """A client in this process."""
-        return coterie.connect(self.url, secret=self.secret.encode(), timeout=timeout, grace=self.grace)
+        return coterie.connect(
+            self.url, secret=self.secret.encode(), tls=self._tls, timeout=timeout, grace=self.grace
+        )
 
     def start(self) -> None:
         """Starts all."""
@@ -316,6 +335,12 @@ class Group:
         for machine in self.machines:
             machine.bury()
         self.proxy.close()
+
+
+def _certificates(folder: Path) -> tuple[str, str, str]:
+    """One certificate for all members and clients, its key, and the authority."""
+    certificate, key, authority = issue(folder, "all", HERE)
+    return str(certificate), str(key), str(authority)
 
 
 def _free_port() -> int:

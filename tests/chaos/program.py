@@ -47,9 +47,10 @@ def main() -> None:
 
 def start(told: dict[str, Any]) -> coterie.client.Client:
     secret = told["secret"].encode()
+    tls = told["tls"] and tuple(told["tls"])
     if told["member"] is None:
-        return coterie.connect(told["url"], secret=secret, grace=told["grace"])
-    member = coterie.Member(told["name"], secret=secret, grace=told["grace"], **told["member"])
+        return coterie.connect(told["url"], secret=secret, tls=tls, grace=told["grace"])
+    member = coterie.Member(told["name"], secret=secret, tls=tls, grace=told["grace"], **told["member"])
     threading.Thread(target=look, args=(told, member), daemon=True).start()
     return member
 
