@@ -616,6 +616,10 @@ class PoolDesk:
         """
         Whether a SIGINT that came is meant for the item that runs.
         """
+    def is_superfluous(self, /) -> bool:
+        """
+        Whether the worker has nothing to do and nothing will come.
+        """
     def run(self, /, codec: Any) -> None:
         """
         Works until the pool says that it is enough. `codec` has `loads`, `dumps`, `load_function`, `failure` and

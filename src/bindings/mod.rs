@@ -16,6 +16,7 @@ mod effects;
 mod errors;
 mod faults;
 mod guard;
+mod logger;
 mod member;
 #[cfg(target_os = "linux")]
 mod pool;
@@ -62,13 +63,7 @@ mod _coterie {
 
     #[pymodule_init]
     fn init() {
-        // Loggers are cached, levels are not: `logging` may be configured after the import. A logger that is in
-        // place already (another extension's, or our own in a second interpreter) is no error.
-        pyo3::Python::attach(|py| {
-            if let Ok(logger) = pyo3_log::Logger::new(py, pyo3_log::Caching::Loggers) {
-                let _ = logger.install();
-            }
-        });
+        super::logger::install();
     }
 }
 

@@ -87,6 +87,15 @@ impl Host for PyHost {
         })
     }
 
+    fn dismiss(&self) {
+        let _inside = gate::enter();
+        Python::attach(|py| {
+            if let Err(error) = self.host.bind(py).call_method0("dismiss") {
+                error.write_unraisable(py, None);
+            }
+        });
+    }
+
     fn deliver(&self, finished: Vec<(JobId, u64)>) {
         let _inside = gate::enter();
         Python::attach(|py| {

@@ -398,7 +398,10 @@ impl Arena {
     /// The pool has ended: free memory goes back to the system, now and from now on.
     pub fn retire(&self) {
         self.retired.store(1, Ordering::Release);
-        self.trim();
+        // To walk an arena that nobody ever used would take as long as to end a worker.
+        if self.claims() > 0 {
+            self.trim();
+        }
     }
 
     /// Free memory goes back to the system. It is taken meanwhile, so that nobody writes to what is given away.

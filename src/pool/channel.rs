@@ -175,6 +175,15 @@ impl Memory {
         words.interrupt.load(Ordering::SeqCst) == u64::from(claimed) && claimed != 0
     }
 
+    /// Whether the worker was told to leave and has nothing to do before that.
+    pub fn is_superfluous(&self, worker: usize) -> bool {
+        let words = self.words(worker);
+        let quits = words.quit.load(Ordering::SeqCst) != 0;
+        // Nothing is handed out after that, so the order of the two matters.
+        let (claimed, handed) = halves(words.claim.load(Ordering::SeqCst));
+        quits && claimed == handed
+    }
+
     #[inline]
     fn words(&self, worker: usize) -> &WorkerWords {
         // SAFETY: as above, inside the mapping.

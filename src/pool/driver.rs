@@ -34,6 +34,8 @@ pub trait Host: Send + Sync {
     fn start(&self, worker: usize) -> Result<i32, String>;
     /// The worker has ended: how, as `subprocess` counts it (a negative signal); nothing when nobody knows.
     fn reap(&self, worker: usize) -> Option<i32>;
+    /// All workers were told to leave, and no other will be started or asked for.
+    fn dismiss(&self);
     /// These are finished and somebody asked to be told: a job, or one item of it.
     fn deliver(&self, finished: Vec<(JobId, u64)>);
 }

@@ -91,7 +91,12 @@ impl Pool {
         linux::block_signals();
         self.meet_strangers();
         let mut idle = Idle::default();
+        let mut is_dismissed = false;
         loop {
+            if !is_dismissed && self.lock().is_ending() {
+                is_dismissed = true;
+                self.host.dismiss();
+            }
             let (workers, deadline) = self.look_around();
             let deadline = deadline.min(idle.look(self, linux::now()));
             let files: Vec<i32> =

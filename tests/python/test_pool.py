@@ -391,6 +391,17 @@ if __name__ == "__main__":
 """
 
 
+def leave_a_file(folder: Path) -> None:
+    (folder / str(os.getpid())).touch()
+
+
+def test_a_pool_that_is_closed_at_once_runs_the_initializer_of_each_worker(tmp_path: Path) -> None:
+    with Pool(3, leave_a_file, (tmp_path,)) as pool:
+        pool.close()
+        pool.join()
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_functions_of_a_script_share_its_globals_with_the_initializer(method: str, tmp_path: Path) -> None:
     script = tmp_path / "script.py"

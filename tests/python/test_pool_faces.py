@@ -288,6 +288,37 @@ def test_what_workers_print_comes_out_line_by_line(logs: bool) -> None:
     assert sum("logged" in line for line in said.stderr.splitlines()) == 2, "once, whoever handles it"
 
 
+LATE = """
+import sys
+from coterie import Pool
+
+def has_it():
+    return "logging" in sys.modules
+
+def speak(x):
+    import logging
+    logging.getLogger("late").warning("logged %d", x)
+    return has_it()
+
+if __name__ == "__main__":
+    with Pool(1) as pool:
+        assert not has_it() and not pool.apply(has_it), "nobody has asked for it"
+        import logging
+        logging.basicConfig(format="%(processName)s here: %(message)s")
+        assert pool.map(speak, range(2)) == [True, True]
+        pool.close()
+        pool.join()
+"""
+
+
+def test_a_worker_that_logs_late_is_heard_as_well() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", LATE], capture_output=True, text=True, check=True, timeout=60
+    )
+    lines = [line for line in said.stderr.splitlines() if "logged" in line]
+    assert [line.partition(" here: ")[2] for line in lines] == ["logged 0", "logged 1"]
+
+
 def test_a_notebook_shows_what_workers_print() -> None:
     from nbclient import NotebookClient  # noqa: PLC0415 - slow, and only here
     from nbformat.v4 import new_code_cell, new_notebook  # noqa: PLC0415

@@ -114,6 +114,8 @@ impl Host for Workers {
         None
     }
 
+    fn dismiss(&self) {}
+
     fn deliver(&self, _: Vec<(JobId, u64)>) {}
 }
 

@@ -67,7 +67,8 @@ def _quota(root: str, membership: str) -> float | None:
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="ascii") as file:  # noqa: PTH123 - see above
+    # The encoding that every interpreter has loaded.
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - see above
         return file.read()
 
 

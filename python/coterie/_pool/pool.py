@@ -726,7 +726,7 @@ class _Host:
         self.dumps = Dumper(Main())
 
     def begin(self, starter: Starter) -> None:
-        self.start, self.reap = starter.start, starter.reap
+        self.start, self.reap, self.dismiss = starter.start, starter.reap, starter.dismiss
         self.dumps = Dumper(starter.main, self._is_placed)
 
     def _is_placed(self, view: memoryview) -> bool:

@@ -6,18 +6,24 @@ A record is one datagram, so a worker that dies in the middle of one leaves noth
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
-import logging
 import pickle
 import socket
 import sys
 import threading
 import warnings
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from multiprocessing import reduction
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from coterie._coterie import PoolListener
+
+if TYPE_CHECKING:
+    # Loaded when somebody logs: that takes longer than to start a worker.
+    import logging
 
 # Longer than this a text is cut: a datagram has an end.
 _TEXT_MAX = 1 << 14
@@ -80,6 +86,8 @@ class Relay:
 
 
 def _handle(fields: dict[str, Any]) -> None:
+    import logging  # noqa: PLC0415 - see TYPE_CHECKING
+
     record = logging.makeLogRecord(fields)
     logger = logging.getLogger(record.name)
     if logger.isEnabledFor(record.levelno):
@@ -103,10 +111,12 @@ class Begin:
         self._streams = [
             name for name in ("stdout", "stderr") if getattr(sys, name) is not getattr(sys, f"__{name}__")
         ]
-        manager = logging.root.manager
-        named = [logger for logger in manager.loggerDict.values() if isinstance(logger, logging.Logger)]
-        self._levels = [(logger.name, logger.level) for logger in named if logger.level]
-        self._levels.append(("", logging.root.level))
+        self._levels = _levels()
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether there is no initializer of the user's."""
+        return self._initializer is None
 
     def __reduce__(self) -> tuple[Any, ...]:
         duplicate = None if self._socket is None else reduction.DupFd(self._socket.fileno())
@@ -127,15 +137,7 @@ class Begin:
 
     def _speak(self, mouth: socket.socket) -> None:
         mouth.settimeout(_PATIENCE)
-        loggers = [logging.root, *logging.root.manager.loggerDict.values()]
-        for logger in loggers:
-            if isinstance(logger, logging.Logger) and (logger.handlers or logger is logging.root):
-                # A fork brought them along; they are the other process's, and are called there.
-                logger.handlers[:] = (
-                    [_Handler(mouth)] if logger is logging.root or not logger.propagate else []
-                )
-        for name, level in self._levels:
-            logging.getLogger(name or None).setLevel(level)
+        _once_loaded("logging", lambda: _log_by(mouth, self._levels))
 
         def show(
             message: Warning | str,
@@ -148,6 +150,62 @@ class Begin:
             _say(mouth, ("warning", message, category, filename, lineno), str(message))
 
         warnings.showwarning = show
+
+
+def _levels() -> list[tuple[str, int]]:
+    """Of the loggers of this process, by name."""
+    logging = sys.modules.get("logging")
+    if logging is None:
+        return []
+    named = logging.root.manager.loggerDict.values()
+    levels = [
+        (logger.name, logger.level) for logger in named if isinstance(logger, logging.Logger) and logger.level
+    ]
+    return [*levels, ("", logging.root.level)]
+
+
+def _log_by(mouth: socket.socket, levels: list[tuple[str, int]]) -> None:
+    import logging  # noqa: PLC0415 - it is loaded
+
+    for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
+        if isinstance(logger, logging.Logger) and (logger.handlers or logger is logging.root):
+            # A fork brought them along; they are the other process's, and are called there.
+            logger.handlers[:] = [_handler(mouth)] if logger is logging.root or not logger.propagate else []
+    for name, level in levels:
+        logging.getLogger(name or None).setLevel(level)
+
+
+def _once_loaded(name: str, act: Callable[[], None]) -> None:
+    """Acts now, or as soon as somebody has loaded the module."""
+    if name in sys.modules:
+        act()
+    else:
+        sys.meta_path.insert(0, _Watch(name, act))
+
+
+class _Watch:
+    """Finds one module, as others would find it, and acts when it is loaded."""
+
+    def __init__(self, name: str, act: Callable[[], None]) -> None:
+        self._name, self._act = name, act
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:  # noqa: ARG002 - a finder's shape
+        if name != self._name:
+            return None
+        with contextlib.suppress(ValueError):  # another thread was here first
+            sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            loader: Any = spec.loader
+            execute = loader.exec_module
+
+            def execute_and_act(module: ModuleType) -> None:
+                del loader.exec_module  # the loader is as it was
+                execute(module)
+                self._act()
+
+            loader.exec_module = execute_and_act
+        return spec
 
 
 def _begun(
@@ -213,21 +271,22 @@ class _Bytes(io.RawIOBase):
         return len(text)
 
 
-class _Handler(logging.Handler):
-    def __init__(self, mouth: socket.socket) -> None:
-        super().__init__()
-        self._mouth = mouth
+def _handler(mouth: socket.socket) -> logging.Handler:
+    import logging  # noqa: PLC0415 - it is loaded
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            text = record.getMessage()
-            fields = dict(record.__dict__, msg=text[:_TEXT_MAX], message=text[:_TEXT_MAX], args=None)
-            if record.exc_info:
-                fields["exc_text"] = logging.Formatter().formatException(record.exc_info)[-_TEXT_MAX:]
-            fields["exc_info"] = None
-            _say(self._mouth, ("log", fields), None)
-        except Exception:  # noqa: BLE001 - as all handlers do
-            self.handleError(record)
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            try:
+                text = record.getMessage()
+                fields = dict(record.__dict__, msg=text[:_TEXT_MAX], message=text[:_TEXT_MAX], args=None)
+                if record.exc_info:
+                    fields["exc_text"] = logging.Formatter().formatException(record.exc_info)[-_TEXT_MAX:]
+                fields["exc_info"] = None
+                _say(mouth, ("log", fields), None)
+            except Exception:  # noqa: BLE001 - as all handlers do
+                self.handleError(record)
+
+    return Handler()
 
 
 def _say(mouth: socket.socket, what: tuple[Any, ...], plain: str | None) -> None:

@@ -28,7 +28,7 @@ from typing import Any, Protocol
 from coterie._coterie import PoolDesk, pool_hold, pool_pin, pool_resume
 from coterie._pool import template
 from coterie._pool.functions import ImportedMain, InheritedMain, Main, dump_by_value, loads
-from coterie._pool.template import REAP, REPLY, REQUEST, START, UNKNOWN, Plan
+from coterie._pool.template import LEAVE, REAP, REPLY, REQUEST, START, UNKNOWN, Plan
 from coterie._pool.worker import Place, work
 
 Initializer = Callable[..., object] | None
@@ -46,6 +46,9 @@ class Starter(Protocol):
 
     def reap(self, worker: int) -> int | None:
         """A worker has ended: how."""
+
+    def dismiss(self) -> None:
+        """All workers were told to leave, and nothing will be asked for but their end."""
 
     def members(self) -> list[Any]:
         """The workers, as objects like `multiprocessing.Process`."""
@@ -184,6 +187,13 @@ class _Template:
                 status = UNKNOWN
             member.exitcode = 255 if status == UNKNOWN else status
             return None if status == UNKNOWN else status
+
+    def dismiss(self) -> None:
+        # The template ends with the last worker, and not when the pool has seen that one end.
+        with self._lock, contextlib.suppress(OSError):
+            while self._numbers:
+                self._greet()
+            self._channel.sendall(REQUEST.pack(LEAVE, 0, 0))
 
     def _ask(self, verb: bytes, worker: int, number: int) -> int:
         while self._numbers:
@@ -418,6 +428,9 @@ class ByContext:
             _join_with_group(process)
             return None if process.exitcode is None else int(process.exitcode)
 
+    def dismiss(self) -> None:
+        pass
+
     def members(self) -> list[Any]:
         with self._lock:
             return [self._members[worker] for worker in sorted(self._members)]
@@ -480,6 +493,9 @@ class Threads:
 
     def reap(self, worker: int) -> int | None:  # noqa: ARG002 - a thread ends in one way
         return 0
+
+    def dismiss(self) -> None:
+        pass
 
     def members(self) -> list[Any]:
         with self._lock:

@@ -16,7 +16,7 @@ from coterie._pool.worker import Place, work
 
 REQUEST = struct.Struct("=cii")
 REPLY = struct.Struct("=i")
-START, REAP = b"S", b"R"
+START, REAP, LEAVE = b"S", b"R", b"L"
 # No exit status: the process is not ours to ask about.
 UNKNOWN = -(1 << 31)
 
@@ -52,6 +52,9 @@ def serve(channel: socket.socket, plan: Plan) -> None:
             _reap_all()
             break
         verb, worker, number = REQUEST.unpack(request)
+        if verb == LEAVE:
+            _wait_for_all()
+            break
         channel.sendall(REPLY.pack(_start(channel, plan, worker, number) if verb == START else _reap(number)))
     os.killpg(0, signal.SIGKILL)
 
@@ -89,6 +92,15 @@ def _reap(process: int) -> int:
     except OSError:
         return UNKNOWN
     return os.waitstatus_to_exitcode(status)
+
+
+def _wait_for_all() -> None:
+    """The workers are about to leave. If the pool's process dies meanwhile they end this group, and us with it."""
+    try:
+        while True:
+            os.waitpid(-1, 0)
+    except ChildProcessError:
+        return
 
 
 def _reap_all() -> None:

@@ -149,9 +149,11 @@ def work(
     if not group:
         os.setpgid(0, 0)  # a terminal's Ctrl-C is for the pool's process, which decides what becomes of tasks
         place.take()  # with a template, that has taken it
+    desk = PoolDesk(file, workers, worker)
+    if desk.is_superfluous() and getattr(initializer, "is_bare", False):
+        return  # the pool was closed before we were there, and nobody would see a difference
     limits.limit(place.threads, place.libraries)
     pool_follow(sentinel, not group)
-    desk = PoolDesk(file, workers, worker)
 
     def interrupted(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the shape of a handler
         if desk.is_interrupted():

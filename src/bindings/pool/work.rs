@@ -69,6 +69,11 @@ impl PoolDesk {
         self.memory.is_interrupted(self.worker)
     }
 
+    /// Whether the worker has nothing to do and nothing will come.
+    fn is_superfluous(&self) -> bool {
+        self.memory.is_superfluous(self.worker)
+    }
+
     /// Says that the worker cannot work, and why (a pickled exception).
     fn give_up(&self, py: Python<'_>, why: &[u8]) -> PyResult<()> {
         guard::shielded(|| {
