@@ -82,8 +82,14 @@ impl Scenario {
             timeout: ms(pick([200, 500, 500, 1_000])),
         };
         let grace = pick([0, 0, 30, 200]);
+        let mut raft = bare.raft;
+        if bare.world.network.latency.tail + bare.world.disk.sync.tail >= ms(10) {
+            // A store's snapshots are larger than a few keys are, and each chunk waits for the one before: one that took
+            // longer than the bound would leave a quorum without progress that needs it.
+            raft.chunk_bytes *= 8;
+        }
         let replica = replica::Settings {
-            raft: bare.raft,
+            raft,
             grace: (grace > 0).then(|| ms(grace)),
             history: Some(ms(pick([1_000, 4_000, 20_000, 3_600_000]))),
             ..replica::Settings::default()

@@ -47,6 +47,8 @@ struct Ordered {
 struct Caller {
     random: Random,
     waits: Option<(RequestId, Waits)>,
+    /// Whom it asked that for which it waits.
+    asked: NodeId,
     /// Who answered last.
     favourite: Option<NodeId>,
     session: Option<SessionId>,
@@ -96,7 +98,7 @@ impl Callers {
         let deadline = asks.clock(node) + self.clients.timeout;
         let (request, waits) = caller.draw(&self.clients, &mut self.tags, deadline);
         let id = asks.request(node, request);
-        caller.waits = Some((id, waits));
+        (caller.waits, caller.asked) = (Some((id, waits)), node);
         let timeout = self.clients.timeout.as_nanos() as u64;
         let patience = timeout / 4 + caller.random.below((timeout / 4 * 7).max(1));
         asks.wake_at(asks.now() + Duration::from_nanos(patience), PATIENCE | number << CLIENT_SHIFT | id.0);
@@ -174,6 +176,10 @@ impl<P: Replicates> Load<P> for Callers {
             let id = RequestId(token & ((1 << CLIENT_SHIFT) - 1));
             let caller = &mut self.each[number as usize];
             if let Some((_, waits)) = caller.waits.take_if(|(waits, _)| *waits == id) {
+                // It says so, or only stops listening. Users' own worlds know of listening alone.
+                if self.operator.is_some() && caller.random.below(2) == 0 {
+                    asks.request(caller.asked, Request::Abandon(vec![id]));
+                }
                 caller.favourite = None;
                 caller.heard(waits, Err(Error::Unknown));
                 self.next(number, true, asks);
@@ -209,6 +215,7 @@ impl Caller {
         Self {
             random,
             waits: None,
+            asked: NodeId(0),
             favourite: None,
             session: None,
             sequence: 0,

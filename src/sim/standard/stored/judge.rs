@@ -11,7 +11,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::super::super::host::{Host, Seen, Watch};
 use super::super::raft::RaftJudge;
 use super::super::replicated::{LIMITS, Replicates, heals};
-use super::patrons::is_past;
+use super::patrons::{NAMED, is_past};
 use super::{Plain, Scenario, limits};
 use crate::check::{Progress, Violation};
 use crate::id::{NodeId, RequestId};
@@ -274,6 +274,8 @@ impl Judge {
                     Outcome::Result { result, .. } => Some(result),
                     _ => None,
                 };
+                // What was never answered may take effect when its asker has asked for the lock again.
+                self.lets_go(at, &command);
                 self.agree(index, meant, given)?;
                 self.see(at, index, &command);
             }
@@ -443,13 +445,17 @@ impl Judge {
 
     /// From here on, who asks counts on less.
     fn begins(&mut self, at: Instant, command: &Command) {
+        self.lets_go(at, command);
+        if let Command::Attach { lease, .. } = command {
+            self.touch(at, *lease);
+        }
+    }
+
+    /// Any command may take away any key, also those of locks; ours touch no others' but by these.
+    fn lets_go(&mut self, at: Instant, command: &Command) {
         match command {
-            // Any command may take away any key, also those of locks; ours touch no others' but by these.
             Command::Release { name, lease } => self.let_go(at, name.clone(), *lease),
             Command::Revoke { lease } => self.let_go(at, Bytes::new(), *lease),
-            Command::Attach { lease, .. } => {
-                self.touch(at, *lease);
-            }
             _ => {}
         }
     }
@@ -633,6 +639,18 @@ impl Judge {
                 let under = state.values().filter(|entry| entry.key.starts_with(&prefix));
                 let oldest = under.min_by_key(|entry| entry.create_revision);
                 if oldest != entries.first() {
+                    return Err(seen());
+                }
+            }
+            (Query::Status, Reply::Status(status)) => {
+                // Some state that was, recently as a rule.
+                if !self.digests.iter().rev().any(|digest| *digest == status.digest) {
+                    return Err(seen());
+                }
+            }
+            (Query::Leases, Reply::Leases(leases)) => {
+                let known = |lease: &LeaseId| *lease >= NAMED || self.granted.contains_key(lease);
+                if !leases.is_sorted() || !leases.iter().all(known) {
                     return Err(seen());
                 }
             }

@@ -84,6 +84,8 @@ struct Patron {
     number: u64,
     random: Random,
     waits: Option<(RequestId, Waits)>,
+    /// Whom it asked that for which it waits.
+    asked: NodeId,
     session: Option<SessionId>,
     sequence: u64,
     /// A stamped command whose outcome it still wants to know.
@@ -139,6 +141,9 @@ const ORDER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Of what is watched.
 const PREFIXES: [&str; 3] = ["k", "l", ""];
 
+/// Leases from here on were named by their clients; the others are named after their entries.
+pub(super) const NAMED: LeaseId = 1_000_000;
+
 pub(super) fn lock_name(number: u64) -> Bytes {
     format!("l{number}").into()
 }
@@ -182,7 +187,7 @@ impl Patrons {
         }
         let id = asks.request(node, request);
         let locks = matches!(&waits, Waits::Command(_, Command::Acquire { .. }, _));
-        patron.waits = Some((id, waits));
+        (patron.waits, patron.asked) = (Some((id, waits)), node);
         let timeout = self.clients.timeout.as_nanos() as u64 * if locks { 2 } else { 1 };
         let patience = timeout / 4 + patron.random.below((timeout / 4 * 7).max(1));
         let at = now + Duration::from_nanos(patience);
@@ -279,6 +284,10 @@ impl<P: Replicates> Load<P> for Patrons {
             PATIENCE => {
                 let patron = &mut self.each[number as usize];
                 if let Some((_, waits)) = patron.waits.take_if(|(waits, _)| *waits == id) {
+                    // It says so, or only stops listening.
+                    if patron.chance(2) {
+                        asks.request(patron.asked, Request::Abandon(vec![id]));
+                    }
                     patron.heard(waits, Err(Error::Unknown));
                     self.next(number, true, asks);
                 }
@@ -332,6 +341,7 @@ impl Patron {
             number,
             random,
             waits: None,
+            asked: NodeId(0),
             session: None,
             sequence: 0,
             again: None,
@@ -440,7 +450,7 @@ impl Patron {
 
     fn grant(&mut self, clients: &Clients, node: NodeId) -> Command {
         // Names are used again: what was meant for one life of a lease must not befall the next.
-        let lease = if self.chance(2) { 0 } else { 1_000_000 + self.number };
+        let lease = if self.chance(2) { 0 } else { NAMED + self.number };
         Command::Grant { lease, ttl: clients.ttl, home: node.0 }
     }
 
@@ -505,7 +515,7 @@ impl Patron {
 
     fn query(&mut self, clients: &Clients) -> Query {
         let key = key_name(self.random.below(clients.keys));
-        match self.random.below(6) {
+        match self.random.below(8) {
             0 => Query::Holder(lock_name(self.random.below(clients.locks))),
             1 => Query::Lease(self.lease.as_ref().map_or(5, |holding| holding.lease)),
             2 => {
@@ -513,6 +523,8 @@ impl Patron {
                 Query::Range(Range::of(Keys::all()).at(revision))
             }
             3 => Query::Range(Range::of(Keys::all())),
+            4 => Query::Status,
+            5 => Query::Leases,
             _ => Query::Range(Range::one(key)),
         }
     }
