@@ -5,7 +5,7 @@ use coterie::raft::Record;
 use coterie::wal::{Files, Memory, Recovery, Settings, Wal, WalError};
 use fuzz::{Edit, bounded, number, spoil};
 
-const SETTINGS: Settings = Settings { segment_bytes: 1024 };
+const SETTINGS: Settings = Settings { segment_bytes: 1024, version: coterie::wire::VERSION };
 
 #[derive(Clone, Debug, TypeGenerator)]
 struct Input {

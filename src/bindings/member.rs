@@ -40,6 +40,7 @@ struct Settings<'py> {
     quota: u64,
     segment_bytes: u64,
     snapshot_entries: u64,
+    format_version: Option<u16>,
 }
 
 /// What members and clients prove to know.
@@ -89,6 +90,7 @@ impl Settings<'_> {
         config.limits.quota = self.quota;
         config.segment_bytes = self.segment_bytes;
         config.snapshot_entries = self.snapshot_entries;
+        config.format_version = self.format_version.unwrap_or(config.format_version);
         Ok(config)
     }
 }

@@ -14,7 +14,7 @@ use crate::replica::asks::{self, Ask, Error, Reply};
 use crate::replica::{Consistency, SessionId, SessionStamp};
 use crate::store::{self, Command, Query};
 use crate::time::Instant;
-use crate::wire::{Decode, Encode, VERSION};
+use crate::wire::{Decode, Encode};
 
 /// How a client behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -421,7 +421,7 @@ impl Heard for Inner {
 
 /// An answer of the store, from its bytes.
 fn read(answer: Bytes) -> Result<store::Answer, Failure> {
-    let answer = store::Answer::from_bytes(answer, VERSION);
+    let answer = store::Answer::from_bytes(answer, store::VERSION);
     let answer = answer.map_err(|_| Failure::Internal("an answer of the store cannot be read"))?;
     answer.refusal().map_or(Ok(answer), |refusal| Err(Failure::Refused(refusal)))
 }

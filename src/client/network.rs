@@ -23,14 +23,14 @@ use super::now;
 use super::transport::{Connection, Heard, Responder, Transport};
 use crate::id::NodeId;
 use crate::net::{
-    self, CLIENT_PAYLOAD_MAX, Counters, End, Frames, Hello, Mark, Outgoing, PEER_PAYLOAD_MAX, Party,
-    Priority, Receiving, Refusal, Refused, Secret, Sending, Tls,
+    self, Agreement, CLIENT_PAYLOAD_MAX, Counters, End, Frames, Hello, Mark, Outgoing, PEER_PAYLOAD_MAX,
+    Party, Priority, Receiving, Refusal, Refused, Secret, Sending, Tls,
 };
 use crate::random::Random;
 use crate::replica::asks::{ASKS, Answer, Ask, Asked, Error, REPLIES, Replied, Reply};
 use crate::time::Instant;
 use crate::wire::frame;
-use crate::wire::{Decode, Encode, Reader};
+use crate::wire::{Decode, Encode, Reader, VERSION};
 
 /// Whom a client speaks to, and how it shows that it may.
 #[derive(Clone, Debug)]
@@ -230,6 +230,8 @@ struct Speaker {
 struct Line {
     address: String,
     hello: Hello,
+    /// What was agreed on.
+    version: u16,
     receiving: Receiving,
     sending: Sending,
     /// So that a forked child keeps no connection open.
@@ -383,12 +385,12 @@ impl Speaker {
 
     /// Speaks to a member until one of the two ends it.
     async fn converse(&mut self, line: Line) -> Over {
-        let Line { address: here, hello, receiving, mut sending, mark: _mark } = line;
-        let out = Outgoing::new(OUT_BYTES_MAX);
+        let Line { address: here, hello, version, receiving, mut sending, mark: _mark } = line;
+        let out = Writer { out: Outgoing::new(OUT_BYTES_MAX), version };
         let shared = Arc::clone(&self.shared);
-        let writing = out.run(&mut sending, &shared.counters);
+        let writing = out.out.run(&mut sending, &shared.counters);
         tokio::pin!(writing);
-        let mut frames = Frames::new(receiving, PEER_PAYLOAD_MAX);
+        let mut frames = Frames::new(receiving, PEER_PAYLOAD_MAX, version);
         // All that waits goes over this connection.
         let again: Vec<u64> = self.waiting.keys().copied().collect();
         self.send(&out, again);
@@ -417,12 +419,12 @@ impl Speaker {
                 look = time + LOOK_EVERY;
                 if asked.is_none() {
                     asked = Some(time);
-                    write(&out, &[Asked { id: OWN, patience: SILENT, ask: Ask::Members }]);
+                    out.write(&[Asked { id: OWN, patience: SILENT, ask: Ask::Members }]);
                 }
             }
             if ping <= time {
                 ping = time + net::PING_EVERY;
-                out.push(Priority::Urgent, |out| frame::write(net::PING, 0, out, |_| {}));
+                out.ping();
             }
             let wake = if self.waiting.is_empty() { ping } else { look.min(ping) };
             let wake = self.next_deadline(wake);
@@ -473,12 +475,12 @@ impl Speaker {
     /// What was asked last still leaves.
     async fn say_goodbye(
         &mut self,
-        out: &Outgoing,
+        out: &Writer,
         first: u64,
         writing: &mut (impl Future<Output = std::io::Result<()>> + Unpin),
     ) {
         self.send(out, first..self.next);
-        out.close();
+        out.out.close();
         let _ = tokio::time::timeout(SLACK, writing).await;
     }
 
@@ -537,7 +539,7 @@ impl Speaker {
         !closed
     }
 
-    fn send(&mut self, out: &Outgoing, ids: impl IntoIterator<Item = u64>) {
+    fn send(&mut self, out: &Writer, ids: impl IntoIterator<Item = u64>) {
         let time = now();
         let mut asks = Vec::new();
         let mut bytes = 0;
@@ -547,13 +549,13 @@ impl Speaker {
             bytes += weight(&pending.ask);
             asks.push(Asked { id, patience: pending.deadline - time, ask: pending.ask.clone() });
             if bytes >= FRAME_BYTES {
-                write(out, &asks);
+                out.write(&asks);
                 asks.clear();
                 bytes = 0;
             }
         }
         if !asks.is_empty() {
-            write(out, &asks);
+            out.write(&asks);
         }
     }
 
@@ -659,12 +661,13 @@ async fn dial(endpoints: &Endpoints, address: String) -> Result<Line, Refused> {
             observes: false,
             members: Vec::new(),
         };
-        let hello = net::dial_in(&mut stream, &own, endpoints.secret.as_ref()).await?;
-        Ok((stream, hello, mark))
+        let agreement = net::dial_in(&mut stream, &own, VERSION, endpoints.secret.as_ref()).await?;
+        Ok((stream, agreement, mark))
     };
-    let (stream, hello, mark) = tokio::time::timeout(DIAL, reach).await.unwrap_or(Err(Refused::TooSlow))?;
+    let reached = tokio::time::timeout(DIAL, reach).await;
+    let (stream, Agreement { hello, version }, mark) = reached.unwrap_or(Err(Refused::TooSlow))?;
     let (receiving, sending) = stream.split();
-    Ok(Line { address, hello, receiving, sending, mark })
+    Ok(Line { address, hello, version, receiving, sending, mark })
 }
 
 /// Whether dialling again would not help.
@@ -691,9 +694,23 @@ fn weight(ask: &Ask) -> usize {
     }
 }
 
-fn write(out: &Outgoing, asks: &[Asked]) {
-    // What does not fit is given up at its deadline: a member that takes nothing is about to be left.
-    out.push(Priority::Urgent, |out| frame::write(ASKS, 0, out, |payload| asks.to_vec().encode(payload)));
+/// What leaves on a connection, in the version that was agreed on.
+struct Writer {
+    out: Outgoing,
+    version: u16,
+}
+
+impl Writer {
+    fn write(&self, asks: &[Asked]) {
+        // What does not fit is given up at its deadline: a member that takes nothing is about to be left.
+        self.out.push(Priority::Urgent, |out| {
+            frame::write_in(self.version, ASKS, 0, out, |payload| asks.encode(payload));
+        });
+    }
+
+    fn ping(&self) {
+        self.out.push(Priority::Urgent, |out| frame::write_in(self.version, net::PING, 0, out, |_| {}));
+    }
 }
 
 async fn sleep_until(until: Instant) {

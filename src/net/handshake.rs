@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use super::secret::PROOF;
 use super::{HANDSHAKE_TIMEOUT, Secret};
 use crate::id::NodeId;
-use crate::wire::{Decode, Encode, Malformed, Reader, VERSION, VERSION_MIN, structures, variants};
+use crate::wire::{Decode, Encode, Malformed, Reader, VERSION_MIN, structures, variants};
 
 /// What an end is on this connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +38,15 @@ pub struct Hello {
     pub observes: bool,
     /// The members that it knows, itself included.
     pub members: Vec<Known>,
+}
+
+/// What a handshake has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreement {
+    /// Who is at the other end.
+    pub hello: Hello,
+    /// The version of all frames, both ways: the newest that both ends speak.
+    pub version: u16,
 }
 
 /// What is known of a member. A hint: it helps to find it, and decides nothing.
@@ -169,19 +178,20 @@ variants!(Refusal {
     6 => Stopping,
 });
 
-/// Shows the other end who dials, and hears who is there.
+/// Shows the other end who dials and up to which version it speaks, and hears who is there.
 pub async fn dial_in<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     hello: &Hello,
+    version: u16,
     secret: Option<&Secret>,
-) -> Result<Hello, Refused> {
+) -> Result<Agreement, Refused> {
     let handshake = async {
-        let ours = Opening::new(hello, secret)?.to_bytes();
+        let ours = Opening::new(hello, version, secret)?.to_bytes();
         send(stream, &ours).await?;
         let theirs = receive(stream).await?;
         let opening: Opening = decode(theirs.clone())?;
         let said: &[&[u8]] = &[&ours, &theirs];
-        let refusal = opening.refusal(&hello.cluster, secret);
+        let refusal = opening.refusal(&hello.cluster, version, secret);
         // Even who knows already that it comes to nothing says what it can, so that the other end can say why.
         let proof =
             secret.map_or_else(Bytes::new, |secret| Bytes::copy_from_slice(&secret.prove(DIALS, said)));
@@ -197,7 +207,7 @@ pub async fn dial_in<S: AsyncRead + AsyncWrite + Unpin>(
             Some(secret) if !secret.verify(ACCEPTS, said, &verdict.proof) => {
                 Err(Refused::Here(Refusal::Secret))
             }
-            _ => Ok(opening.hello),
+            _ => Ok(opening.agree(version)),
         }
     };
     in_time(HANDSHAKE_TIMEOUT, handshake).await
@@ -207,26 +217,28 @@ pub async fn dial_in<S: AsyncRead + AsyncWrite + Unpin>(
 pub async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     hello: &Hello,
+    version: u16,
     secret: Option<&Secret>,
     judge: impl FnOnce(&Hello) -> Option<Refusal>,
-) -> Result<Hello, Refused> {
-    accept_within(HANDSHAKE_TIMEOUT, stream, hello, secret, judge).await
+) -> Result<Agreement, Refused> {
+    accept_within(HANDSHAKE_TIMEOUT, stream, hello, version, secret, judge).await
 }
 
 async fn accept_within<S: AsyncRead + AsyncWrite + Unpin>(
     patience: Duration,
     stream: &mut S,
     hello: &Hello,
+    version: u16,
     secret: Option<&Secret>,
     judge: impl FnOnce(&Hello) -> Option<Refusal>,
-) -> Result<Hello, Refused> {
+) -> Result<Agreement, Refused> {
     in_time(patience, async {
         let theirs = receive(stream).await?;
         let opening: Opening = decode(theirs.clone())?;
-        let stranger = opening.refusal(&hello.cluster, secret);
+        let stranger = opening.refusal(&hello.cluster, version, secret);
         // A stranger does not learn who the members are.
         let shown = if stranger.is_some() { hello.anonymous() } else { hello.clone() };
-        let ours = Opening::new(&shown, secret)?.to_bytes();
+        let ours = Opening::new(&shown, version, secret)?.to_bytes();
         send(stream, &ours).await?;
         let said: &[&[u8]] = &[&theirs, &ours];
         let word: Verdict = decode(receive(stream).await?)?;
@@ -241,21 +253,21 @@ async fn accept_within<S: AsyncRead + AsyncWrite + Unpin>(
         match (refusal, word.refusal) {
             (Some(refusal), _) => Err(Refused::Here(refusal)),
             (None, Some(refusal)) => Err(Refused::ByPeer(refusal)),
-            (None, None) => Ok(opening.hello),
+            (None, None) => Ok(opening.agree(version)),
         }
     })
     .await
 }
 
 impl Opening {
-    fn new(hello: &Hello, secret: Option<&Secret>) -> Result<Self, Refused> {
+    fn new(hello: &Hello, version: u16, secret: Option<&Secret>) -> Result<Self, Refused> {
         let mut challenge = [0; CHALLENGE];
         let random = ring::rand::SystemRandom::new();
         ring::rand::SecureRandom::fill(&random, &mut challenge)
             .map_err(|_| io::Error::other("the system gives no random bytes"))?;
         Ok(Self {
             version_min: VERSION_MIN,
-            version_max: VERSION,
+            version_max: version,
             proves: secret.is_some(),
             challenge: Bytes::copy_from_slice(&challenge),
             hello: hello.clone(),
@@ -263,14 +275,20 @@ impl Opening {
     }
 
     /// What speaks against the other end, before it has proved anything.
-    fn refusal(&self, cluster: &str, secret: Option<&Secret>) -> Option<Refusal> {
-        if self.version_max < VERSION_MIN || self.version_min > VERSION {
-            return Some(Refusal::Version { min: VERSION_MIN, max: VERSION });
+    fn refusal(&self, cluster: &str, version: u16, secret: Option<&Secret>) -> Option<Refusal> {
+        if self.version_max < VERSION_MIN || self.version_min > version {
+            return Some(Refusal::Version { min: VERSION_MIN, max: version });
         }
         if self.hello.cluster != cluster {
             return Some(Refusal::OtherCluster);
         }
         (self.proves != secret.is_some() || self.challenge.len() != CHALLENGE).then_some(Refusal::Secret)
+    }
+}
+
+impl Opening {
+    fn agree(self, version: u16) -> Agreement {
+        Agreement { hello: self.hello, version: version.min(self.version_max) }
     }
 }
 
@@ -343,6 +361,7 @@ const _: () = assert!(PROOF == 32, "a proof is a SHA-256");
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::VERSION;
     use tokio::io::duplex;
 
     fn hello(name: &str) -> Hello {
@@ -365,20 +384,30 @@ mod tests {
         two: &Hello,
         secrets: (Option<&str>, Option<&str>),
         judge: impl FnOnce(&Hello) -> Option<Refusal>,
-    ) -> (Result<Hello, Refused>, Result<Hello, Refused>) {
+    ) -> (Result<Agreement, Refused>, Result<Agreement, Refused>) {
+        meet_in((VERSION, VERSION), one, two, secrets, judge)
+    }
+
+    fn meet_in(
+        versions: (u16, u16),
+        one: &Hello,
+        two: &Hello,
+        secrets: (Option<&str>, Option<&str>),
+        judge: impl FnOnce(&Hello) -> Option<Refusal>,
+    ) -> (Result<Agreement, Refused>, Result<Agreement, Refused>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         let secret = |words: Option<&str>| words.map(|words| Secret::new(words.as_bytes()));
         let (dials, accepts) = (secret(secrets.0), secret(secrets.1));
         let (mut left, mut right) = duplex(1 << 16);
         runtime.expect("a runtime").block_on(async {
             tokio::join!(
-                dial_in(&mut left, one, dials.as_ref()),
-                accept(&mut right, two, accepts.as_ref(), judge)
+                dial_in(&mut left, one, versions.0, dials.as_ref()),
+                accept(&mut right, two, versions.1, accepts.as_ref(), judge)
             )
         })
     }
 
-    fn why(outcome: Result<Hello, Refused>) -> String {
+    fn why(outcome: Result<Agreement, Refused>) -> String {
         outcome.expect_err("a refusal").to_string()
     }
 
@@ -386,9 +415,24 @@ mod tests {
     fn who_shares_the_cluster_and_its_secret_learns_who_the_other_is() {
         for secret in [None, Some("a secret")] {
             let (dialled, accepted) = meet(&hello("a"), &hello("b"), (secret, secret), |_| None);
-            assert_eq!(dialled.expect("welcome"), hello("b"));
-            assert_eq!(accepted.expect("welcome"), hello("a"));
+            assert_eq!(dialled.expect("welcome"), Agreement { hello: hello("b"), version: VERSION });
+            assert_eq!(accepted.expect("welcome"), Agreement { hello: hello("a"), version: VERSION });
         }
+    }
+
+    #[test]
+    fn both_ends_speak_the_newest_version_that_both_know() {
+        let (dials, accepts) = (VERSION + 3, VERSION + 1);
+        for versions in [(dials, accepts), (accepts, dials)] {
+            let (dialled, accepted) = meet_in(versions, &hello("a"), &hello("b"), (None, None), |_| None);
+            assert_eq!(dialled.expect("welcome").version, accepts);
+            assert_eq!(accepted.expect("welcome").version, accepts);
+        }
+        let (dialled, accepted) =
+            meet_in((VERSION_MIN - 1, VERSION), &hello("a"), &hello("b"), (None, None), |_| None);
+        let complaint = format!("refused here: it speaks versions {VERSION_MIN} to {VERSION}");
+        assert_eq!(why(accepted), complaint);
+        assert!(dialled.is_err());
     }
 
     #[test]
@@ -423,7 +467,8 @@ mod tests {
                 if ends {
                     left.shutdown().await.expect("an end");
                 }
-                accept_within(Duration::from_millis(20), &mut right, &hello("b"), None, |_| None).await
+                accept_within(Duration::from_millis(20), &mut right, &hello("b"), VERSION, None, |_| None)
+                    .await
             })
         };
         assert!(matches!(outcome(b"GET / HTTP/1.1\r\n\r\n", false), Err(Refused::Garbage(_))));

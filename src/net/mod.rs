@@ -28,7 +28,7 @@ mod tls;
 pub use authority::{Authority, AuthorityError, Issued};
 pub use counters::{Counters, Statistics};
 pub use descriptors::{Mark, Owned, forks};
-pub use handshake::{Hello, Known, Party, Refusal, Refused, accept, dial_in};
+pub use handshake::{Agreement, Hello, Known, Party, Refusal, Refused, accept, dial_in};
 pub use outgoing::{Outgoing, Priority};
 pub use secret::Secret;
 pub use stream::{End, Frames, Receiving, Sending, Stream, connect, prepare};

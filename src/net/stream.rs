@@ -143,6 +143,7 @@ pub struct Frames<R> {
     receiving: R,
     buffer: BytesMut,
     payload_max: usize,
+    version: u16,
 }
 
 /// Why no more frames come.
@@ -166,14 +167,20 @@ pub enum End {
 const READ_MIN: usize = 64 << 10;
 
 impl<R: AsyncRead + Unpin> Frames<R> {
-    /// Frames with so large payloads at most.
-    pub fn new(receiving: R, payload_max: usize) -> Self {
-        Self { receiving, buffer: BytesMut::with_capacity(READ_MIN), payload_max }
+    /// Frames with so large payloads at most, of the version that was agreed on.
+    pub fn new(receiving: R, payload_max: usize, version: u16) -> Self {
+        Self { receiving, buffer: BytesMut::with_capacity(READ_MIN), payload_max, version }
     }
 
     /// The next frame of those that are whole already.
     pub fn take(&mut self) -> Result<Option<Frame>, BadFrame> {
-        frame::take(&mut self.buffer, self.payload_max)
+        let taken = frame::take(&mut self.buffer, self.payload_max)?;
+        match taken {
+            Some(Frame { version: found, .. }) if found != self.version => {
+                Err(BadFrame::NotAgreed { found, agreed: self.version })
+            }
+            taken => Ok(taken),
+        }
     }
 
     /// Waits until more bytes have come, but not longer than this.

@@ -17,6 +17,8 @@ use crate::wire::{Decode, Encode, Reader};
 /// A client's connection.
 pub(super) struct Connection {
     out: Outgoing,
+    /// What was agreed on with the client.
+    version: u16,
     /// Replies of this batch of inputs.
     replies: Mutex<Vec<Replied>>,
     /// How many asks wait for their replies.
@@ -38,8 +40,9 @@ const FRAME_BYTES_MAX: usize = 8 << 20;
 const OUT_BYTES_MAX: usize = 256 << 20;
 
 impl Connection {
-    fn new() -> Self {
+    fn new(version: u16) -> Self {
         Self {
+            version,
             out: Outgoing::new(OUT_BYTES_MAX),
             replies: Mutex::default(),
             waiting: AtomicUsize::new(0),
@@ -64,7 +67,7 @@ impl Connection {
         while !rest.is_empty() && self.open.load(Relaxed) {
             let (now, later) = rest.split_at(fitting(rest));
             let sent = self.out.push(Priority::Urgent, |out| {
-                frame::write(REPLIES, 0, out, |payload| now.encode(payload));
+                frame::write_in(self.version, REPLIES, 0, out, |payload| now.encode(payload));
             });
             if !sent {
                 self.close();
@@ -125,12 +128,12 @@ pub(super) async fn serve(
 }
 
 /// A new client's connection.
-pub(super) fn connection() -> Arc<Connection> {
-    Arc::new(Connection::new())
+pub(super) fn connection(version: u16) -> Arc<Connection> {
+    Arc::new(Connection::new(version))
 }
 
 async fn hear(connection: &Arc<Connection>, receiving: Receiving, inbox: &Inbox, counters: &Counters) -> End {
-    let mut frames = Frames::new(receiving, CLIENT_PAYLOAD_MAX);
+    let mut frames = Frames::new(receiving, CLIENT_PAYLOAD_MAX, connection.version);
     loop {
         loop {
             while !connection.has_room() {

@@ -10,6 +10,7 @@ use crate::raft::{self, Lease};
 use crate::replica::{self, Limits};
 use crate::store;
 use crate::wal;
+use crate::wire::{VERSION, VERSION_MIN};
 
 /// How a member is set up.
 #[derive(Clone, Debug)]
@@ -62,6 +63,10 @@ pub struct Config {
     pub log_bytes_max: usize,
     /// How many connections of clients there are at most. Default 4,096.
     pub clients_max: usize,
+    /// The newest version of the formats that this member speaks and writes ([`crate::wire::VERSION`]). Default: this
+    /// build's. The one before, while members are upgraded, keeps the way back open: the build before reads all that is
+    /// written.
+    pub format_version: u16,
 }
 
 /// Where the secret comes from that members and clients of a cluster share.
@@ -140,6 +145,7 @@ impl Config {
             snapshot_bytes: raft.snapshot_log_bytes,
             log_bytes_max: raft.log_bytes_max,
             clients_max: 4096,
+            format_version: VERSION,
         }
     }
 
@@ -166,6 +172,12 @@ impl Config {
         if !(1 << 16..=1 << 32).contains(&self.segment_bytes) {
             return complain("segment_bytes", "must be from 64 KiB to 4 GiB");
         }
+        if !(VERSION_MIN..=VERSION).contains(&self.format_version) {
+            return complain(
+                "format_version",
+                format!("this build speaks {VERSION_MIN} to {VERSION}, not {}", self.format_version),
+            );
+        }
         let loopback = self.is_on_loopback()?;
         if !loopback && self.tls.is_none() && !self.insecure {
             return complain(
@@ -184,7 +196,7 @@ impl Config {
             setting: invalid.setting,
             complaint: invalid.complaint.to_owned(),
         })?;
-        let wal = wal::Settings { segment_bytes: self.segment_bytes };
+        let wal = wal::Settings { segment_bytes: self.segment_bytes, version: self.format_version };
         Ok(Checked { config: self.clone(), replica, wal, secret, tls })
     }
 

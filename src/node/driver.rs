@@ -25,7 +25,7 @@ use super::{Config, Failure, clock};
 use crate::id::{NodeId, RequestId};
 use crate::net::Hello;
 use crate::protocol::{Application, Effect, Outbox, Protocol};
-use crate::raft::{Membership, Record, Snapshot};
+use crate::raft::{Membership, Record, Snapshot, SnapshotId};
 use crate::random::Random;
 use crate::replica::asks::{Error, Reply};
 use crate::replica::{Event, Machine, Message, Replica, Request, Timer, Writing};
@@ -65,6 +65,8 @@ pub(super) struct Work {
     replied: Vec<Arc<Connection>>,
     /// A snapshot that is being written.
     writing: Option<Writing>,
+    /// Which snapshot each member could not be given, because it would not read it.
+    too_new: BTreeMap<NodeId, SnapshotId>,
     /// What peers have said of themselves, by their names, until the cluster is formed.
     met: BTreeMap<String, Hello>,
     membership: Arc<Membership>,
@@ -146,6 +148,7 @@ impl Driver {
             Input::Synced(outcome) => self.synced(outcome),
             Input::Snapshots(Ok(request)) => self.work.asked.push_back(request),
             Input::Snapshots(Err(failure)) => self.fail(failure),
+            Input::TooNew(snapshot, to) => self.rewrite_snapshot(snapshot, to),
             Input::Link(peer, link) => {
                 self.replica.link(now, peer, link, &mut self.work.out);
                 self.show_members();
@@ -320,14 +323,10 @@ impl Driver {
                 self.install(&snapshot);
             }
             Event::Install(snapshot) => self.install(&snapshot),
-            Event::MakeSnapshot => {
-                if self.work.writing.is_none() {
-                    let writing = self.with_machine(Machine::begin_snapshot);
-                    self.work.writing = Some(writing);
-                }
-            }
+            Event::MakeSnapshot => self.begin_snapshot(),
             Event::Read { snapshot, offset, length, to } => {
-                self.order(Job::Read { id: snapshot, offset, length, to });
+                let version = self.network.version_of_all([to]);
+                self.order(Job::Read { id: snapshot, offset, length, to, version });
             }
             Event::Write { snapshot, offset, data } => {
                 self.order(Job::Write { id: snapshot.id, length: snapshot.length, offset, data });
@@ -375,6 +374,32 @@ impl Driver {
     fn order(&self, job: Job) {
         // The other end is gone only when it has said why.
         let _ = self.jobs.send(job);
+    }
+
+    /// In a version that every member reads, for any of them may need it.
+    fn begin_snapshot(&mut self) {
+        if self.work.writing.is_none() {
+            let version = self.network.version_of_all(self.work.membership.each());
+            let writing = self.with_machine(|machine| machine.begin_snapshot(version));
+            self.work.writing = Some(writing);
+        }
+    }
+
+    /// A member of an older version needs a snapshot that it could not read, as one does that has come later or has gone
+    /// back to an older build. It waits for another one, which is made at once if anything was applied since.
+    fn rewrite_snapshot(&mut self, snapshot: SnapshotId, to: NodeId) {
+        if self.work.too_new.insert(to, snapshot) != Some(snapshot) {
+            let peer = self.network.find(to).map(|known| known.name);
+            tracing::warn!(
+                member = self.config.name,
+                peer,
+                index = snapshot.last.index,
+                "a snapshot waits: the peer is of an older version; it is made anew after the next write, or upgrade the peer"
+            );
+        }
+        if self.replica.applied() > snapshot.last.index && self.pieces.load(Relaxed) == 0 {
+            self.begin_snapshot();
+        }
     }
 
     /// Makes the next piece of a snapshot, between two batches of inputs.

@@ -188,7 +188,7 @@ mod tests {
     fn a_journal_on_disk_is_read_back_and_a_torn_end_is_cut_off() {
         let path = std::env::temp_dir().join(format!("coterie-files-{}", std::process::id()));
         fs::create_dir_all(&path).expect("a folder");
-        let settings = Settings { segment_bytes: 1 << 16 };
+        let settings = Settings { segment_bytes: 1 << 16, ..Settings::default() };
         let mut files = Directory::new(path.clone());
         let (mut wal, recovery) = Wal::open(&mut files, settings).expect("a journal");
         assert!(recovery.records.is_empty());

@@ -20,7 +20,7 @@ use super::{ConfigError, Failure};
 use crate::id::NodeId;
 use crate::net::Known;
 use crate::net::Owned;
-use crate::wire::{Decode, Encode, VERSION, structures};
+use crate::wire::{Decode, Encode, VERSION, VERSION_MIN, structures};
 
 /// A folder that this process alone works in.
 #[derive(Debug)]
@@ -95,25 +95,23 @@ impl Folder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(Failure::storage(path, "could not be read", &error)),
         };
-        read_card(&bytes).map(Some).ok_or_else(|| Failure::Storage {
+        read_card(&bytes).map(Some).map_err(|complaint| Failure::Storage {
             path,
             offset: Some(0),
-            // The journal has the id; names and addresses are learnt anew from the others.
-            complaint: "is damaged; restore it, or remove this member and add it again with an empty folder"
-                .to_owned(),
+            complaint,
             full: false,
         })
     }
 
     /// Writes it down, for good.
-    pub(super) fn write_card(&self, card: &Card) -> Result<(), Failure> {
+    pub(super) fn write_card(&self, card: &Card, version: u16) -> Result<(), Failure> {
         let body = card.to_bytes();
         let mut bytes = MAGIC.to_vec();
-        VERSION.encode(&mut bytes);
+        version.encode(&mut bytes);
         crc32c::crc32c(&body).encode(&mut bytes);
         bytes.extend_from_slice(&body);
         self.replace(CARD, &bytes)?;
-        self.replace("member.json", card.to_json().as_bytes())
+        self.replace("member.json", card.to_json(version).as_bytes())
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
@@ -131,22 +129,31 @@ impl Folder {
     }
 }
 
-fn read_card(bytes: &[u8]) -> Option<Card> {
-    let rest = bytes.strip_prefix(MAGIC)?;
-    let (version, rest) = rest.split_first_chunk().map(|(word, rest)| (u16::from_le_bytes(*word), rest))?;
-    let (checksum, body) = rest.split_first_chunk().map(|(word, rest)| (u32::from_le_bytes(*word), rest))?;
-    if crc32c::crc32c(body) != checksum {
-        return None;
+/// The card, or what is wrong with it.
+fn read_card(bytes: &[u8]) -> Result<Card, String> {
+    let parts = || {
+        let rest = bytes.strip_prefix(MAGIC)?;
+        let (version, rest) = rest.split_first_chunk()?;
+        let (checksum, body) = rest.split_first_chunk()?;
+        let sound = crc32c::crc32c(body) == u32::from_le_bytes(*checksum);
+        sound.then_some((u16::from_le_bytes(*version), body))
+    };
+    let damaged = "is damaged; restore it, or remove this member and add it again with an empty folder";
+    let (version, body) = parts().ok_or(damaged)?;
+    if !(VERSION_MIN..=VERSION).contains(&version) {
+        return Err(format!(
+            "is of version {version}, and this build reads {VERSION_MIN} to {VERSION}: start the build that wrote it"
+        ));
     }
-    Card::from_bytes(Bytes::copy_from_slice(body), version).ok()
+    Card::from_bytes(Bytes::copy_from_slice(body), version).map_err(|_| damaged.to_owned())
 }
 
 impl Card {
-    fn to_json(&self) -> String {
+    fn to_json(&self, version: u16) -> String {
         let mut out = String::new();
         let _ = write!(
             out,
-            "{{\n  \"format\": {VERSION},\n  \"cluster\": {},\n  \"cluster_id\": \"{:016x}\",\n  \"member_id\": \
+            "{{\n  \"format\": {version},\n  \"cluster\": {},\n  \"cluster_id\": \"{:016x}\",\n  \"member_id\": \
              \"{:016x}\",\n  \"name\": {},\n  \"listen\": {},\n  \"members\": [",
             quoted(&self.cluster),
             super::config::cluster_id(&self.cluster),
@@ -243,13 +250,18 @@ mod tests {
             life: 3,
             members: vec![known.clone(), known],
         };
-        folder.write_card(&card).expect("written");
+        folder.write_card(&card, VERSION).expect("written");
         assert_eq!(folder.card().expect("readable"), Some(card));
         let json = fs::read_to_string(path.join("member.json")).expect("there");
         let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
         assert_eq!(value["members"][1]["name"], "b \"c\"\n");
         drop(folder);
-        let mut damaged = fs::read(path.join(CARD)).expect("there");
+        let sound = fs::read(path.join(CARD)).expect("there");
+        let mut later = sound.clone();
+        later[MAGIC.len()] += 1;
+        let complaint = read_card(&later).expect_err("of a later version");
+        assert!(complaint.contains("start the build that wrote it"), "{complaint}");
+        let mut damaged = sound;
         *damaged.last_mut().expect("bytes") ^= 1;
         fs::write(path.join(CARD), damaged).expect("written");
         let folder = Folder::open(&path).expect("free again");

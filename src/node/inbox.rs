@@ -9,7 +9,7 @@ use super::clients::Connection;
 use crate::id::NodeId;
 use crate::net::{Hello, Known, Refusal};
 use crate::protocol::Link;
-use crate::raft::Change;
+use crate::raft::{Change, SnapshotId};
 use crate::replica::asks::{Ask, Reply};
 use crate::replica::{Message, Request};
 use crate::store::LeaseId;
@@ -41,6 +41,8 @@ pub(super) enum Input {
     Synced(Result<(), FileError>),
     /// A job with snapshots is done.
     Snapshots(Result<Request, Failure>),
+    /// A snapshot is of a later version than the member reads that needs it.
+    TooNew(SnapshotId, NodeId),
     /// A connection has come about or gone.
     Link(NodeId, Link),
     /// A peer has shown who it is.

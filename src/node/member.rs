@@ -90,7 +90,7 @@ impl Member {
         let listener = opened.listen(&checked.config)?;
         let address = listener.local_addr().map_err(|error| unusable(&checked.config.listen, &error))?;
         opened.card.listen = address.to_string();
-        folder.write_card(&opened.card)?;
+        folder.write_card(&opened.card, checked.config.format_version)?;
         Self::spawn(checked, folder, opened, listener, address)
     }
 
@@ -153,7 +153,7 @@ impl Member {
                         let random_network = random.split();
                         let network = Network::new(
                             own,
-                            life,
+                            (life, config.format_version),
                             secrets,
                             Arc::clone(&inbox),
                             Arc::clone(&shared),

@@ -19,21 +19,25 @@ use super::inbox::{Inbox, Input};
 use super::shared::SharedHandle;
 use crate::id::NodeId;
 use crate::net::{
-    Counters, DIRECTORY, End, Frames, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, Hello, Known, MESSAGE, Mark,
-    Outgoing, PEER_PAYLOAD_MAX, PING, PING_EVERY, Party, Priority, Receiving, Refusal, Refused, SILENCE_MAX,
-    Secret, Stream, Tls, accept, connect, dial_in, prepare,
+    Agreement, Counters, DIRECTORY, End, Frames, HANDSHAKE_TIMEOUT, HANDSHAKES_MAX, Hello, Known, MESSAGE,
+    Mark, Outgoing, PEER_PAYLOAD_MAX, PING, PING_EVERY, Party, Priority, Receiving, Refusal, Refused,
+    SILENCE_MAX, Secret, Stream, Tls, accept, connect, dial_in, prepare,
 };
 use crate::protocol::Link;
 use crate::raft::{self, Membership};
 use crate::random::Random;
 use crate::replica::Message;
 use crate::wire::frame::{self, Frame};
-use crate::wire::{Decode, Encode};
+use crate::wire::{Decode, Encode, VERSION_MIN};
 
 /// Everybody that this member can talk to.
 pub(super) struct Network {
     own: RefCell<Hello>,
     life: u64,
+    /// The newest version that this member speaks.
+    version: u16,
+    /// What was agreed on with each member when it was met last.
+    versions: RefCell<BTreeMap<NodeId, u16>>,
     secret: Option<Secret>,
     tls: Option<Tls>,
     inbox: Arc<Inbox>,
@@ -62,6 +66,8 @@ struct Peer {
     id: Cell<Option<NodeId>>,
     out: Outgoing,
     up: Cell<bool>,
+    /// What was agreed on for this connection.
+    version: Cell<u16>,
     /// A test has cut it off: whatever is sent or comes is dropped, and nobody is told.
     cut: Cell<bool>,
     /// Dial now, do not wait any longer.
@@ -96,7 +102,7 @@ impl Drop for Socket {
 impl Network {
     pub(super) fn new(
         own: Hello,
-        life: u64,
+        (life, version): (u64, u16),
         (secret, tls): (Option<Secret>, Option<Tls>),
         inbox: Arc<Inbox>,
         shared: SharedHandle,
@@ -107,6 +113,8 @@ impl Network {
         Rc::new(Self {
             own: RefCell::new(own),
             life,
+            version,
+            versions: RefCell::default(),
             secret,
             tls,
             inbox,
@@ -132,10 +140,29 @@ impl Network {
         let bulk = matches!(message, Message::Raft(raft::Message::Install { .. }));
         let priority = if bulk { Priority::Bulk } else { Priority::Urgent };
         let sent = peer.out.push(priority, |out| {
-            frame::write(MESSAGE, 0, out, |payload| message.encode(payload));
+            frame::write_in(peer.version.get(), MESSAGE, 0, out, |payload| message.encode(payload));
         });
         if !sent {
             Counters::count(&self.shared.counters.dropped);
+        }
+    }
+
+    /// The newest version that all these members are known to read, and this one. Whoever was not met in this life may be
+    /// of the oldest that is still spoken.
+    pub(super) fn version_of_all(&self, members: impl IntoIterator<Item = NodeId>) -> u16 {
+        let own = self.own.borrow().id;
+        let versions = self.versions.borrow();
+        let others = members.into_iter().filter(|id| *id != own);
+        let spoken = others.map(|id| versions.get(&id).copied().unwrap_or(VERSION_MIN));
+        spoken.min().unwrap_or(self.version).min(self.version)
+    }
+
+    /// Keeps in mind what a member speaks.
+    fn note_version(&self, agreement: &Agreement) {
+        let Agreement { hello, version } = agreement;
+        let before = self.versions.borrow_mut().insert(hello.id, *version);
+        if before != Some(*version) {
+            tracing::info!(peer = hello.name, version, newest = self.version, "version agreed on");
         }
     }
 
@@ -206,7 +233,7 @@ impl Network {
     fn tell(&self, members: &Vec<Known>) {
         for peer in self.peers.borrow().values().filter(|peer| peer.up.get()) {
             peer.out.push(Priority::Urgent, |out| {
-                frame::write(DIRECTORY, 0, out, |payload| members.encode(payload));
+                frame::write_in(peer.version.get(), DIRECTORY, 0, out, |payload| members.encode(payload));
             });
         }
     }
@@ -257,6 +284,7 @@ impl Network {
             id: Cell::new(id),
             out: Outgoing::new(PEER_BYTES_MAX),
             up: Cell::new(false),
+            version: Cell::new(VERSION_MIN),
             cut: Cell::new(false),
             again: Notify::new(),
             task: RefCell::new(None),
@@ -272,16 +300,16 @@ impl Network {
         loop {
             let address = peer.address.borrow().clone();
             match self.introduce(&address, Party::Peer).await {
-                Ok((stream, hello, socket)) if hello.name == peer.name => {
+                Ok((stream, agreement, socket)) if agreement.hello.name == peer.name => {
                     (pause, refused) = (PAUSE_MIN, false);
-                    self.speak(&peer, stream, hello, socket).await;
+                    self.speak(&peer, stream, agreement, socket).await;
                 }
-                Ok((stream, hello, socket)) => {
+                Ok((stream, agreement, socket)) => {
                     drop(socket);
                     drop(stream);
                     tracing::warn!(
                         address,
-                        found = hello.name,
+                        found = agreement.hello.name,
                         wanted = peer.name,
                         "another member answers there"
                     );
@@ -310,20 +338,24 @@ impl Network {
         self: &Rc<Self>,
         address: &str,
         party: Party,
-    ) -> Result<(Stream, Hello, Socket), Refused> {
+    ) -> Result<(Stream, Agreement, Socket), Refused> {
         let connected = timeout(HANDSHAKE_TIMEOUT, connect(address, self.tls.as_ref())).await;
         let mut stream = connected.map_err(|_| Refused::TooSlow)??;
         let socket = self.register(stream.tcp());
         let own = Hello { party, ..self.own.borrow().clone() };
-        let hello = dial_in(&mut stream, &own, self.secret.as_ref()).await?;
-        Ok((stream, hello, socket))
+        let agreement = dial_in(&mut stream, &own, self.version, self.secret.as_ref()).await?;
+        self.note_version(&agreement);
+        Ok((stream, agreement, socket))
     }
 
     /// Sends to a peer until the connection ends.
-    async fn speak(self: &Rc<Self>, peer: &Rc<Peer>, stream: Stream, hello: Hello, socket: Socket) {
+    async fn speak(self: &Rc<Self>, peer: &Rc<Peer>, stream: Stream, agreement: Agreement, socket: Socket) {
+        let Agreement { hello, version } = agreement;
         let id = hello.id;
         peer.id.set(Some(id));
+        // What waits is of the last connection, and perhaps of another version.
         peer.out.clear();
+        peer.version.set(version);
         peer.up.set(true);
         self.by_id.borrow_mut().insert(id, Rc::clone(peer));
         Counters::count(&self.shared.counters.connected);
@@ -334,8 +366,8 @@ impl Network {
         let socket = socket;
         tokio::select! {
             _ = peer.out.run(&mut sending, &self.shared.counters) => {}
-            () = self.await_end(receiving) => {}
-            () = ping(&peer.out) => {}
+            () = self.await_end(receiving, version) => {}
+            () = ping(&peer.out, version) => {}
         }
         peer.up.set(false);
         drop(socket);
@@ -344,8 +376,8 @@ impl Network {
     }
 
     /// A peer says nothing on a connection that it did not dial; that it ends is what matters.
-    async fn await_end(&self, receiving: Receiving) {
-        let mut frames = Frames::new(receiving, 0);
+    async fn await_end(&self, receiving: Receiving, version: u16) {
+        let mut frames = Frames::new(receiving, 0, version);
         // Nothing is no reason to give up: whether the other machine is there, TCP notices on what is sent.
         while frames.fill(Duration::from_secs(1 << 30), &self.shared.counters).await.is_ok() {
             if !matches!(frames.take(), Ok(None)) {
@@ -381,15 +413,19 @@ impl Network {
         let outcome = self.welcome(stream, socket).await;
         self.handshakes.set(self.handshakes.get() - 1);
         match outcome {
-            Ok((stream, hello, socket)) => match hello.party {
-                Party::Peer => self.hear(stream, hello, socket).await,
-                Party::Client => self.serve_client(stream, socket).await,
+            Ok((stream, agreement, socket)) => match agreement.hello.party {
+                Party::Peer => self.hear(stream, agreement, socket).await,
+                Party::Client => self.serve_client(stream, agreement.version, socket).await,
             },
             Err(refused) => self.count(&refused),
         }
     }
 
-    async fn welcome(&self, stream: TcpStream, socket: Socket) -> Result<(Stream, Hello, Socket), Refused> {
+    async fn welcome(
+        &self,
+        stream: TcpStream,
+        socket: Socket,
+    ) -> Result<(Stream, Agreement, Socket), Refused> {
         prepare(&stream)?;
         let mut stream = match &self.tls {
             None => Stream::Plain(stream),
@@ -406,8 +442,9 @@ impl Network {
         // Given up before its descriptor is closed, and may be another's.
         let socket = socket;
         let own = self.own.borrow().clone();
-        let hello = accept(&mut stream, &own, self.secret.as_ref(), |hello| self.judge(hello)).await?;
-        Ok((stream, hello, socket))
+        let secret = self.secret.as_ref();
+        let agreement = accept(&mut stream, &own, self.version, secret, |hello| self.judge(hello)).await?;
+        Ok((stream, agreement, socket))
     }
 
     /// What speaks against one who has proved to know the cluster.
@@ -444,7 +481,9 @@ impl Network {
     }
 
     /// Hears a peer until its connection ends.
-    async fn hear(self: &Rc<Self>, stream: Stream, hello: Hello, socket: Socket) {
+    async fn hear(self: &Rc<Self>, stream: Stream, agreement: Agreement, socket: Socket) {
+        self.note_version(&agreement);
+        let Agreement { hello, version } = agreement;
         let id = hello.id;
         let incoming = Rc::new(Incoming { replaced: Notify::new() });
         if let Some(before) = self.incoming.borrow_mut().insert(id, Rc::clone(&incoming)) {
@@ -456,7 +495,7 @@ impl Network {
         }
         self.inbox.push(Input::Met(hello));
         let (receiving, sending) = stream.split();
-        let mut frames = Frames::new(receiving, PEER_PAYLOAD_MAX);
+        let mut frames = Frames::new(receiving, PEER_PAYLOAD_MAX, version);
         let socket = socket;
         tokio::select! {
             () = incoming.replaced.notified() => {}
@@ -509,8 +548,8 @@ impl Network {
         }
     }
 
-    async fn serve_client(self: &Rc<Self>, stream: Stream, socket: Socket) {
-        let connection = clients::connection();
+    async fn serve_client(self: &Rc<Self>, stream: Stream, version: u16, socket: Socket) {
+        let connection = clients::connection(version);
         let number = self.next_client.get();
         self.next_client.set(number + 1);
         self.clients.borrow_mut().insert(number, Arc::clone(&connection));
@@ -564,11 +603,11 @@ impl Peer {
 }
 
 /// Says now and then that it is there.
-async fn ping(out: &Outgoing) {
+async fn ping(out: &Outgoing, version: u16) {
     let mut ticks = interval(PING_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        out.push(Priority::Urgent, |out| frame::write(PING, 0, out, |_| {}));
+        out.push(Priority::Urgent, |out| frame::write_in(version, PING, 0, out, |_| {}));
     }
 }

@@ -27,8 +27,8 @@ pub(super) enum Job {
     Write { id: SnapshotId, length: u64, offset: u64, data: Bytes },
     /// Part of this member's own.
     Append { id: SnapshotId, data: Vec<u8>, last: bool },
-    /// A range, for another member.
-    Read { id: SnapshotId, offset: u64, length: u64, to: NodeId },
+    /// A range, for another member, which reads versions up to this.
+    Read { id: SnapshotId, offset: u64, length: u64, to: NodeId, version: u16 },
     /// Nobody needs it.
     Discard(SnapshotId),
     /// A file of the journal that nobody needs: a large one takes milliseconds, and the journal has no time.
@@ -41,8 +41,12 @@ pub(super) fn run(path: &Path, jobs: &mpsc::Receiver<Job>, pieces: &AtomicUsize,
     for job in jobs {
         let piece = matches!(job, Job::Append { .. });
         match shelf.take(job) {
-            Ok(Some(request)) => inbox.push(Input::Snapshots(Ok(request))),
-            Ok(None) => {}
+            Ok(Done::Nothing) => {}
+            Ok(Done::Ask(request)) => inbox.push(Input::Snapshots(Ok(request))),
+            Ok(Done::TooNew { request, id, to }) => {
+                inbox.push(Input::TooNew(id, to));
+                inbox.push(Input::Snapshots(Ok(request)));
+            }
             Err(failure) => {
                 inbox.push(Input::Snapshots(Err(failure)));
                 return;
@@ -92,6 +96,19 @@ fn name(id: SnapshotId, ending: &str) -> String {
     format!("{:016x}-{:016x}-{:016x}.{ending}", id.last.index, id.last.term, id.by.0)
 }
 
+/// What comes of a job.
+enum Done {
+    Nothing,
+    /// The replica hears of it.
+    Ask(Request),
+    /// The member that is to get it could not read it.
+    TooNew {
+        request: Request,
+        id: SnapshotId,
+        to: NodeId,
+    },
+}
+
 struct Shelf {
     path: PathBuf,
     /// Those that are being written, and how much of each is there.
@@ -99,7 +116,7 @@ struct Shelf {
 }
 
 impl Shelf {
-    fn take(&mut self, job: Job) -> Result<Option<Request>, Failure> {
+    fn take(&mut self, job: Job) -> Result<Done, Failure> {
         let (path, complaint) = match &job {
             Job::Write { id, .. } | Job::Append { id, .. } | Job::Read { id, .. } | Job::Discard(id) => {
                 (self.path.join(name(*id, FINISHED)), "could not be written")
@@ -109,11 +126,11 @@ impl Shelf {
         self.perform(job).map_err(|error| Failure::storage(path, complaint, &error))
     }
 
-    fn perform(&mut self, job: Job) -> io::Result<Option<Request>> {
+    fn perform(&mut self, job: Job) -> io::Result<Done> {
         match job {
             Job::Write { id, length, offset, data } => {
                 let there = self.write(id, length, offset, &data)?;
-                Ok(Some(Request::Written { snapshot: id, offset: there }))
+                Ok(Done::Ask(Request::Written { snapshot: id, offset: there }))
             }
             Job::Append { id, data, last } => {
                 let (file, length) = self.part(id)?;
@@ -122,15 +139,18 @@ impl Shelf {
                 if !last {
                     // Bit by bit: one sync of all of it would keep the journal's syncs waiting for as long.
                     file.sync_data()?;
-                    return Ok(None);
+                    return Ok(Done::Nothing);
                 }
                 let length = *length;
                 self.finish(id)?;
-                Ok(Some(Request::Snapshotted { last: id.last.index, length }))
+                Ok(Done::Ask(Request::Snapshotted { last: id.last.index, length }))
             }
-            Job::Read { id, offset, length, to } => {
+            Job::Read { id, offset, length, to, version } => {
+                let written = self.version(id).ok();
                 let data = self.read(id, offset, length).ok();
-                Ok(Some(Request::Chunk { snapshot: id, offset, to, data }))
+                let readable = written.is_none_or(|written| written <= version);
+                let request = Request::Chunk { snapshot: id, offset, to, data: data.filter(|_| readable) };
+                Ok(if readable { Done::Ask(request) } else { Done::TooNew { request, id, to } })
             }
             Job::Discard(id) => {
                 self.parts.remove(&id);
@@ -140,9 +160,9 @@ impl Shelf {
                         _ => {}
                     }
                 }
-                Ok(None)
+                Ok(Done::Nothing)
             }
-            Job::Remove(path) => fs::remove_file(path).map(|()| None),
+            Job::Remove(path) => fs::remove_file(path).map(|()| Done::Nothing),
         }
     }
 
@@ -179,6 +199,13 @@ impl Shelf {
         file.sync_all()?;
         fs::rename(self.path.join(name(id, PART)), self.path.join(name(id, FINISHED)))?;
         sync_folder(&self.path)
+    }
+
+    /// In which version it is written, which it says first.
+    fn version(&self, id: SnapshotId) -> io::Result<u16> {
+        let mut version = [0; 2];
+        File::open(self.path.join(name(id, FINISHED)))?.read_exact_at(&mut version, 0)?;
+        Ok(u16::from_le_bytes(version))
     }
 
     fn read(&self, id: SnapshotId, offset: u64, length: u64) -> io::Result<Bytes> {

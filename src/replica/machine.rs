@@ -348,6 +348,7 @@ impl<S: StateMachine> Machine<S> {
 /// large. It is restored as one that [`Event::MakeSnapshot`] makes at once.
 pub struct Writing {
     id: SnapshotId,
+    version: u16,
     head: Vec<u8>,
     pinned: Pinned,
     sum: Xxh3,
@@ -367,12 +368,12 @@ impl Writing {
 }
 
 impl Machine<Store> {
-    /// Holds on to what is applied now.
-    pub fn begin_snapshot(&mut self) -> Writing {
+    /// Holds on to what is applied now, to be written in this version.
+    pub fn begin_snapshot(&mut self, version: u16) -> Writing {
         let id = SnapshotId { last: self.applied, by: self.id };
         let mut head = Vec::new();
         self.sessions.encode(&mut head);
-        Writing { id, head, pinned: self.state.pin(), sum: Xxh3::new() }
+        Writing { id, version, head, pinned: self.state.pin(version), sum: Xxh3::new() }
     }
 
     /// Appends the next piece, of about so many bytes; whether there is more.
@@ -381,7 +382,7 @@ impl Machine<Store> {
             return false;
         }
         if !writing.head.is_empty() {
-            VERSION.encode(out);
+            writing.version.encode(out);
         }
         let start = out.len();
         out.append(&mut writing.head);

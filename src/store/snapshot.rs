@@ -43,10 +43,11 @@ impl Pinned {
 }
 
 impl Store {
-    /// Holds on to the present state.
-    pub fn pin(&mut self) -> Pinned {
+    /// Holds on to the present state, which is to be written in this version: of those who will read it, the oldest knows
+    /// it.
+    pub fn pin(&mut self, version: u16) -> Pinned {
         let mut header = Vec::new();
-        VERSION.encode(&mut header);
+        version.encode(&mut header);
         self.encode_header(&mut header);
         let id = self.history.pins.last_key_value().map_or(0, |(last, _)| last + 1);
         let pin = Pin { revision: self.revision(), ..Pin::default() };

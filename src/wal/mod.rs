@@ -67,11 +67,14 @@ pub struct Settings {
     /// How large a segment grows before the next one is begun, and how much room is reserved for it. A batch is never
     /// split, so one may be larger. Default 64 MiB.
     pub segment_bytes: u64,
+    /// The version in which records are written, and which new segments say. What is read may be of any version that this
+    /// build knows. Default: this build's.
+    pub version: u16,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { segment_bytes: 64 << 20 }
+        Self { segment_bytes: 64 << 20, version: VERSION }
     }
 }
 
@@ -101,7 +104,7 @@ struct Disk {
     end: u64,
     /// The next batch's number.
     batch: u64,
-    /// Whether the next batch opens a segment in any case: the newest one is written in an older version.
+    /// Whether the next batch opens a segment in any case: the newest one is written in another version.
     roll: bool,
 }
 
@@ -118,7 +121,7 @@ impl Wal {
     /// Reads what is there, repairs a torn tail, and makes sure that all it hands out is durable: the last batch, of
     /// which an earlier life may never have heard whether the disk had it, is written again.
     pub fn open(files: &mut impl Files, settings: Settings) -> Result<(Self, Recovery), WalError> {
-        let (disk, recovery) = recovery::recover(files)?;
+        let (disk, recovery) = recovery::recover(files, settings.version)?;
         let wal = Self {
             settings,
             disk,
@@ -262,7 +265,7 @@ impl Wal {
         let segment = self.disk.newest + 1;
         let file = segment::name(segment);
         let room = self.settings.segment_bytes.max(SegmentHeader::SIZE + length);
-        let header = SegmentHeader { version: VERSION, segment, first: self.disk.batch };
+        let header = SegmentHeader { version: self.settings.version, segment, first: self.disk.batch };
         sync.push(Operation::Create { file: file.clone(), room });
         sync.push(Operation::Write { file, offset: 0, bytes: header.to_bytes() });
         self.disk.oldest = self.disk.oldest.max(1);

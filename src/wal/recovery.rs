@@ -59,12 +59,12 @@ impl Stored {
 }
 
 /// Reads, repairs, and syncs what it read.
-pub(super) fn recover(files: &mut impl Files) -> Result<(Disk, Recovery), WalError> {
+pub(super) fn recover(files: &mut impl Files, version: u16) -> Result<(Disk, Recovery), WalError> {
     let present: BTreeSet<u64> = files.list()?.iter().filter_map(|file| number(file)).collect();
     let chain = chain(files, &present)?;
     let walk = Walk::over(&chain)?;
     let oldest = chain.first().map_or(0, |first| first.number);
-    let disk = walk.disk(oldest, &chain);
+    let disk = walk.disk(oldest, &chain, version);
     if let Some(torn) = &walk.torn {
         repair(files, torn)?;
     }
@@ -259,14 +259,14 @@ impl Walk {
         if whole { Ok(()) } else { Err(segment.rotten(end, "a batch, because a later segment is there")) }
     }
 
-    fn disk(&self, oldest: u64, chain: &[Segment]) -> Disk {
+    fn disk(&self, oldest: u64, chain: &[Segment], version: u16) -> Disk {
         match &self.tail {
             Some(tail) => Disk {
                 oldest,
                 newest: chain[tail.place].number,
                 end: tail.end as u64,
                 batch: self.batch,
-                roll: chain[tail.place].header.is_none_or(|header| header.version != VERSION),
+                roll: chain[tail.place].header.is_none_or(|header| header.version != version),
             },
             None => Disk { oldest: 0, newest: 0, end: 0, batch: 1, roll: false },
         }

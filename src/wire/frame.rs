@@ -57,6 +57,14 @@ pub enum BadFrame {
     /// Written by a build that this one cannot read.
     #[error("a frame of version {0}; versions {VERSION_MIN} to {VERSION} are read")]
     Version(u16),
+    /// Of another version than the two ends have agreed on.
+    #[error("a frame of version {found}, where version {agreed} was agreed on")]
+    NotAgreed {
+        /// What the frame says.
+        found: u16,
+        /// What the handshake said.
+        agreed: u16,
+    },
 }
 
 /// Appends a frame around what `payload` appends.

@@ -2,11 +2,11 @@
 
 use crate::group::PATIENCE;
 use coterie::id::NodeId;
+use coterie::net::{Agreement, Frames, Hello, Party, Refused, Secret, Sending, Statistics, connect, dial_in};
 use coterie::net::{CLIENT_PAYLOAD_MAX, PEER_PAYLOAD_MAX, Receiving};
-use coterie::net::{Frames, Hello, Party, Refused, Secret, Sending, Statistics, connect, dial_in};
 use coterie::replica::SessionStamp;
 use coterie::replica::asks::{ASKS, Answer, Ask, Asked, Error, REPLIES, Replied, Reply};
-use coterie::wire::{Decode, Encode, frame};
+use coterie::wire::{Decode, Encode, VERSION, frame};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -22,6 +22,7 @@ pub(crate) struct Client {
     counters: coterie::net::Counters,
     next: u64,
     pub(crate) member: Hello,
+    pub(crate) version: u16,
 }
 
 pub(crate) fn hello(cluster: &str) -> Hello {
@@ -44,14 +45,16 @@ impl Client {
 
     pub(crate) fn connect_as(address: &str, hello: &Hello, secret: Option<&Secret>) -> Result<Self, Refused> {
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let (stream, member) = runtime.block_on(async {
+        let (stream, agreement) = runtime.block_on(async {
             let mut stream = connect(address, None).await?;
-            let member = dial_in(&mut stream, hello, secret).await?;
-            Ok::<_, Refused>((stream, member))
+            let agreement = dial_in(&mut stream, hello, VERSION, secret).await?;
+            Ok::<_, Refused>((stream, agreement))
         })?;
         let (receiving, sending) = stream.split();
-        let frames = Frames::new(receiving, PEER_PAYLOAD_MAX);
-        Ok(Self { runtime, frames, sending, counters: coterie::net::Counters::default(), next: 0, member })
+        let Agreement { hello: member, version } = agreement;
+        let frames = Frames::new(receiving, PEER_PAYLOAD_MAX, version);
+        let counters = coterie::net::Counters::default();
+        Ok(Self { runtime, frames, sending, counters, next: 0, member, version })
     }
 
     /// Asks, and waits; `None`: the connection has ended.
@@ -70,7 +73,7 @@ impl Client {
         let asked: Vec<Asked> = asked.collect();
         self.next += asked.len() as u64;
         let mut bytes = Vec::new();
-        frame::write(ASKS, 0, &mut bytes, |payload| asked.encode(payload));
+        frame::write_in(self.version, ASKS, 0, &mut bytes, |payload| asked.encode(payload));
         assert!(bytes.len() < CLIENT_PAYLOAD_MAX);
         let Self { runtime, frames, sending, counters, .. } = self;
         runtime.block_on(async {

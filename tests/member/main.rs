@@ -11,3 +11,5 @@ mod life;
 mod processes;
 mod strangers;
 mod tls;
+#[cfg(feature = "raised-version")]
+mod upgrade;

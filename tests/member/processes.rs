@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
@@ -48,14 +48,25 @@ fn a_member_in_a_process_of_its_own() {
     std::process::exit(3);
 }
 
-struct Processes {
+pub(crate) struct Processes {
     scratch: Scratch,
-    peers: BTreeMap<String, String>,
+    pub(crate) peers: BTreeMap<String, String>,
     children: BTreeMap<String, Child>,
+    /// The tests of another build, for the members that are to be of it.
+    pub(crate) builds: BTreeMap<String, PathBuf>,
 }
 
 impl Processes {
     fn start(count: usize) -> Self {
+        let mut group = Self::prepare(count);
+        for name in group.peers.clone().into_keys() {
+            group.start_one(&name);
+        }
+        group
+    }
+
+    /// None of them runs yet.
+    pub(crate) fn prepare(count: usize) -> Self {
         let names = (0..count).map(|place| char::from(b'a' + place as u8).to_string());
         let free: Vec<_> =
             names.map(|name| (name, TcpListener::bind("127.0.0.1:0").expect("a port"))).collect();
@@ -63,18 +74,16 @@ impl Processes {
         let peers: BTreeMap<_, _> =
             free.iter().map(|(name, listener)| (name.clone(), address(listener))).collect();
         drop(free);
-        let mut group = Self { scratch: Scratch::new("processes"), peers, children: BTreeMap::new() };
-        for name in group.peers.clone().into_keys() {
-            group.start_one(&name);
-        }
-        group
+        let (children, builds) = (BTreeMap::new(), BTreeMap::new());
+        Self { scratch: Scratch::new("processes"), peers, children, builds }
     }
 
-    fn start_one(&mut self, name: &str) {
+    pub(crate) fn start_one(&mut self, name: &str) {
         let peers: Vec<String> = self.peers.iter().map(|(name, at)| format!("{name}={at}")).collect();
         let folder = self.scratch.path().join(name);
         let settings = format!("{name}|{}|{}", folder.display(), peers.join(","));
-        let child = Command::new(env::current_exe().expect("this binary"))
+        let build = self.builds.get(name).cloned();
+        let child = Command::new(build.unwrap_or_else(|| env::current_exe().expect("this binary")))
             .args([
                 "--exact",
                 "processes::a_member_in_a_process_of_its_own",
@@ -89,8 +98,20 @@ impl Processes {
         self.children.insert(name.to_owned(), child);
     }
 
+    /// Those that have ended by themselves.
+    #[cfg(feature = "raised-version")]
+    pub(crate) fn ended(&mut self) -> Vec<String> {
+        let mut ended = Vec::new();
+        for (name, child) in &mut self.children {
+            if child.try_wait().expect("a child").is_some() {
+                ended.push(name.clone());
+            }
+        }
+        ended
+    }
+
     /// SIGKILL.
-    fn kill(&mut self, name: &str) {
+    pub(crate) fn kill(&mut self, name: &str) {
         let mut child = self.children.remove(name).expect("a process");
         child.kill().expect("killed");
         child.wait().expect("gone");
@@ -134,7 +155,7 @@ fn status(address: &str) -> Option<MemberStatus> {
 }
 
 /// The number under a key, as the whole cluster has it.
-fn read(client: &mut Persistent, key: &str) -> Option<u64> {
+pub(crate) fn read(client: &mut Persistent, key: &str) -> Option<u64> {
     let query = Query::Range(Range::one(key.to_owned().into())).to_bytes();
     let Answer::Queried(result) = client.ask(&Ask::Query { query, consistency: Consistency::Linearizable })
     else {

@@ -5,6 +5,7 @@ use crate::group::{Group, eventually, get, put};
 use coterie::net::{Authority, Pem, Tls, connect, dial_in};
 use coterie::node::{Certificates, Config, Member, SecretSource, StartError};
 use coterie::replica::Consistency;
+use coterie::wire::VERSION;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use tokio::runtime::Builder;
@@ -37,7 +38,8 @@ fn dial(address: &str, certificates: &Certificates) -> Result<String, String> {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let mut stream = connect(address, Some(&tls)).await.map_err(|error| error.to_string())?;
-        let hello = dial_in(&mut stream, &hello("coterie"), None).await.map_err(|error| error.to_string())?;
+        let hello = dial_in(&mut stream, &hello("coterie"), VERSION, None).await;
+        let hello = hello.map_err(|error| error.to_string())?.hello;
         Ok(hello.name)
     })
 }

@@ -340,7 +340,7 @@ proptest! {
             store.operate(index, command);
         }
         let (contents, digest) = (store.contents(), store.digest());
-        let mut pinned = store.pin();
+        let mut pinned = store.pin(VERSION);
         let mut written = Vec::new();
         for (index, (command, size)) in (100..).zip(meanwhile) {
             store.write(&mut pinned, size, &mut written);

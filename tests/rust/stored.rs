@@ -372,7 +372,7 @@ fn a_snapshot_written_in_pieces_is_of_the_moment_when_it_began() {
         machine.hear(put(index));
     }
     let then = machine.clone();
-    let mut writing = machine.begin_snapshot();
+    let mut writing = machine.begin_snapshot(VERSION);
     let mut written = Vec::new();
     let mut index = 700;
     while machine.write_snapshot(&mut writing, 100, &mut written) {

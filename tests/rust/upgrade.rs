@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// So small that a few records fill several segments.
-const SETTINGS: Settings = Settings { segment_bytes: 512 };
+const SETTINGS: Settings = Settings { segment_bytes: 512, version: VERSION };
 /// The release before the first that could be upgraded.
 const FIRST: u16 = 1;
 

@@ -6,9 +6,9 @@ use coterie::random::Random;
 use coterie::wal::{
     Action, FileError, Files, Memory, Operation, Reason, Recovery, Settings, Sync, Wal, WalError,
 };
-use coterie::wire::Encode;
+use coterie::wire::{Encode, VERSION};
 
-const SMALL: Settings = Settings { segment_bytes: 2048 };
+const SMALL: Settings = Settings { segment_bytes: 2048, version: VERSION };
 
 #[test]
 fn a_crash_between_any_two_operations_loses_nothing_that_was_synced() {

@@ -47,6 +47,11 @@ def add(commands: Any) -> None:
     member.add_argument(
         "--quota", type=int, default=2 << 30, help="bytes; the same for all (default %(default)s)"
     )
+    member.add_argument(
+        "--format-version",
+        type=int,
+        help="that of the release before keeps the way back open (default: this release's)",
+    )
     _add_trust(member)
     member.add_argument("--insecure", action="store_true", help="listen off loopback without certificates")
     member.add_argument("--from-parent", action="store_true", help=argparse.SUPPRESS)
@@ -114,6 +119,7 @@ def run_member(chosen: argparse.Namespace) -> int:
         grace=chosen.grace,
         history=chosen.history,
         quota=chosen.quota,
+        format_version=chosen.format_version,
         insecure=chosen.insecure,
         **_trust(chosen),
     ) as member:

@@ -72,6 +72,9 @@ class Member(Client):
         How large the journal's files are. Room for one is reserved at a time, so a small disk wants small ones.
     snapshot_entries : int, default 100,000
         After how many writes a snapshot is taken and the journal begun anew, if 32 MiB of them do not come first.
+    format_version : int, optional
+        The newest version of the formats that this member speaks and writes. By default that of this release; that of the
+        release before, while members are upgraded one by one, keeps the way back open.
 
     Attributes
     ----------
@@ -131,6 +134,7 @@ class Member(Client):
         quota: int = 2 << 30,
         segment_bytes: int = 64 << 20,
         snapshot_entries: int = 100_000,
+        format_version: int | None = None,
     ) -> None:
         if role not in ("voter", "observer"):
             raise ConfigError(f"role is 'voter' or 'observer', not {role!r}")
@@ -156,6 +160,7 @@ class Member(Client):
                 "quota": quota,
                 "segment_bytes": segment_bytes,
                 "snapshot_entries": snapshot_entries,
+                "format_version": format_version,
             }
         )
         super().__init__(f"member:{name}", self._member.client(grace), timeout)

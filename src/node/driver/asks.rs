@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::Driver;
 use crate::id::NodeId;
-use crate::net::Party;
+use crate::net::{Agreement, Party};
 use crate::node::clients::{Connection, is_immediate};
 use crate::node::inbox::{Asker, Input};
 use crate::node::network::Network;
@@ -158,7 +158,7 @@ async fn find_all(network: &Rc<Network>, changes: Vec<MemberChange>) -> Result<V
 
 /// The id of the member that listens there, if it is the one that is meant.
 async fn find(network: &Rc<Network>, name: &str, address: &str) -> Result<NodeId, String> {
-    let (stream, hello, socket) =
+    let (stream, Agreement { hello, .. }, socket) =
         network.introduce(address, Party::Peer).await.map_err(|error| format!("{address}: {error}"))?;
     drop(socket);
     drop(stream);

@@ -84,7 +84,7 @@ impl Driver {
         members.sort_by(|one, other| one.name.cmp(&other.name));
         if self.card.members != members {
             self.card.members = members;
-            if let Err(failure) = self.folder.write_card(&self.card) {
+            if let Err(failure) = self.folder.write_card(&self.card, self.config.format_version) {
                 self.fail(failure);
             }
         }

@@ -44,7 +44,7 @@ impl<R> ByteJournal<R> {
         let segment_bytes = 512 << (2 * scale(mix(word), 6));
         Self {
             files,
-            settings: Settings { segment_bytes },
+            settings: Settings { segment_bytes, ..Settings::default() },
             wal: None,
             under_way: None,
             witness: Some(Witness::default()),
