@@ -36,6 +36,8 @@ struct Committed {
     chain: u64,
     /// Who said so first.
     by: NodeId,
+    /// The term that it led, if any: the entry was committed in that term.
+    led: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -249,7 +251,8 @@ impl Consensus {
                 None if index as usize == self.committed.len() + 1 => {
                     let chain = link(self.committed.last().map_or(0, |last| last.chain), entry);
                     recognise(&mut self.known, member, index, entry, chain)?;
-                    self.committed.push(Committed { entry, chain, by: member });
+                    let led = self.members.get(&member).and_then(|state| state.leads);
+                    self.committed.push(Committed { entry, chain, by: member, led });
                     fresh = true;
                 }
                 None => {
@@ -328,7 +331,13 @@ impl Consensus {
                 let detail = format!("{member:?} leads term {leads} and overwrites its entry {term}/{index}");
                 return Err(Violation::new("leader append-only", detail));
             }
-            if self.committed.get(index as usize - 1).is_some_and(|committed| committed.chain == chain) {
+            // Of a leader whose term was over when the entry was committed, a member that has not heard of the later one
+            // may still take what replaces it.
+            let newest = state.log.last().map_or(state.base_term, |&(term, _)| term);
+            let gives_up = |committed: &Committed| {
+                committed.chain == chain && committed.led.is_none_or(|led| newest >= led || newest <= term)
+            };
+            if self.committed.get(index as usize - 1).is_some_and(gives_up) {
                 let detail = format!("{member:?} gives up {term}/{index}, which is committed");
                 return Err(Violation::new("committed entries stay", detail));
             }
