@@ -110,7 +110,9 @@ def _judge_locks(rows: list[Row], judgement: Judgement, *, strict: bool) -> None
         twice = [token for token, count in Counter(row.result for row in granted).items() if count > 1]
         judgement.problems += [f"token {token} of {door} was given twice" for token in twice]
         verdict = check.linearizable(check.History(acquires), check.Lock(expires=True))
-        if not verdict.is_linearizable:
+        # Of a long run the judge may not find out whether acquires of unknown outcome could explain what was seen. Then it
+        # is enough that tokens grow: each acquire that was granted happens between its call and its answer.
+        if verdict.is_violation or (verdict.is_unknown and not _tokens_grow(granted)):
             judgement.problems.append(f"{door}: {verdict}\n{verdict.timeline()}")
         # Who is told that he holds it, when another one had already been given it?
         latest = _latest_before(granted, lambda row: row.result)
@@ -123,6 +125,12 @@ def _judge_locks(rows: list[Row], judgement: Judgement, *, strict: bool) -> None
             given_back = row.operation == "release" and row.outcome == "ok" and row.result
             if given_back and latest(row.start) > row.value:
                 judgement.problems.append(f"{row} gave back what another had: {latest(row.start)}")
+
+
+def _tokens_grow(granted: list[Row]) -> bool:
+    """Whether no token was given before a smaller one was asked for."""
+    latest = _latest_before(granted, lambda row: row.result)
+    return all(latest(row.start) < row.result for row in granted)
 
 
 def _judge_fences(rows: list[Row], judgement: Judgement) -> None:
