@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::tls::{TlsError, TlsStream};
+use super::tls::TlsStream;
 use super::{Counters, Tls};
 use crate::wire::frame::{self, BadFrame, Frame};
 
@@ -36,9 +36,7 @@ pub async fn connect(address: &str, tls: Option<&Tls>) -> io::Result<Stream> {
     prepare(&stream)?;
     match tls {
         None => Ok(Stream::Plain(stream)),
-        Some(tls) => {
-            Ok(Stream::Tls(Box::new(tls.connect(address, stream).await.map_err(TlsError::into_io)?)))
-        }
+        Some(tls) => Ok(Stream::Tls(Box::new(tls.connect(address, stream).await?))),
     }
 }
 

@@ -76,25 +76,23 @@ impl Tls {
         Ok(Self { client: Arc::new(client).into(), server: Arc::new(server).into() })
     }
 
-    /// Dials in. The certificate at the other end must be for the host that was dialled.
-    pub(super) async fn connect(&self, address: &str, stream: TcpStream) -> Result<TlsStream, TlsError> {
+    /// Dials in. The certificate at the other end must be for the host that was dialled. What TLS has against it is
+    /// [`io::ErrorKind::PermissionDenied`], which no other attempt will change; a network that fails is itself.
+    pub(super) async fn connect(&self, address: &str, stream: TcpStream) -> io::Result<TlsStream> {
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let name =
-            ServerName::try_from(host.to_owned()).map_err(|error| TlsError::Unfit(error.to_string()))?;
+        let refused = |why: String| io::Error::new(io::ErrorKind::PermissionDenied, TlsError::Unfit(why));
+        let name = ServerName::try_from(host.to_owned()).map_err(|error| refused(error.to_string()))?;
         let connected = self.client.connect(name, stream).await;
-        connected.map(Into::into).map_err(|error| TlsError::Unfit(error.to_string()))
+        connected.map(Into::into).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => refused(error.to_string()),
+            _ => error,
+        })
     }
 
     /// Takes who dialled in.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream> {
         self.server.accept(stream).await.map(Into::into)
-    }
-}
-
-impl TlsError {
-    pub(super) fn into_io(self) -> io::Error {
-        io::Error::new(io::ErrorKind::PermissionDenied, self)
     }
 }
 

@@ -6,8 +6,8 @@ use coterie::net::{Authority, Pem, Tls, connect, dial_in};
 use coterie::node::{Certificates, Config, Member, SecretSource, StartError};
 use coterie::replica::Consistency;
 use coterie::wire::VERSION;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
 
 fn certificates(authority: &Authority, names: &[&str]) -> Certificates {
@@ -75,6 +75,28 @@ fn certificates_of_one_authority_let_members_and_clients_in_and_no_others() {
     let strangers = || refused(&member.status().network).values().sum::<u64>();
     eventually("that they are counted", || (strangers() >= 3).then_some(()));
     put(member, "x", "2").expect("the cluster goes on");
+}
+
+/// A member that is killed, or a network that breaks, while a client shows its certificate: the next attempt may do.
+#[test]
+fn a_connection_that_breaks_while_certificates_are_shown_is_no_verdict_on_them() {
+    let authority = Authority::new().expect("an authority");
+    let tls = certificates(&authority, &["127.0.0.1"]).load().expect("certificates");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let breaks = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            // With what was not read in its buffer, it ends with a reset.
+            stream.read_exact(&mut [0; 5]).expect("how TLS begins");
+        }
+    });
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    for _ in 0..2 {
+        let error = runtime.block_on(connect(&address, Some(&tls))).expect_err("it broke");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
+    }
+    breaks.join().expect("it ended");
 }
 
 #[test]
