@@ -284,9 +284,7 @@ impl Opening {
         }
         (self.proves != secret.is_some() || self.challenge.len() != CHALLENGE).then_some(Refusal::Secret)
     }
-}
 
-impl Opening {
     fn agree(self, version: u16) -> Agreement {
         Agreement { hello: self.hello, version: version.min(self.version_max) }
     }

@@ -146,10 +146,10 @@ impl Shelf {
                 Ok(Done::Ask(Request::Snapshotted { last: id.last.index, length }))
             }
             Job::Read { id, offset, length, to, version } => {
-                let written = self.version(id).ok();
-                let data = self.read(id, offset, length).ok();
-                let readable = written.is_none_or(|written| written <= version);
-                let request = Request::Chunk { snapshot: id, offset, to, data: data.filter(|_| readable) };
+                let read = self.read(id, offset, length).ok();
+                let readable = read.as_ref().is_none_or(|(written, _)| *written <= version);
+                let data = read.filter(|_| readable).map(|(_, data)| data);
+                let request = Request::Chunk { snapshot: id, offset, to, data };
                 Ok(if readable { Done::Ask(request) } else { Done::TooNew { request, id, to } })
             }
             Job::Discard(id) => {
@@ -201,19 +201,15 @@ impl Shelf {
         sync_folder(&self.path)
     }
 
-    /// In which version it is written, which it says first.
-    fn version(&self, id: SnapshotId) -> io::Result<u16> {
-        let mut version = [0; 2];
-        File::open(self.path.join(name(id, FINISHED)))?.read_exact_at(&mut version, 0)?;
-        Ok(u16::from_le_bytes(version))
-    }
-
-    fn read(&self, id: SnapshotId, offset: u64, length: u64) -> io::Result<Bytes> {
+    /// A range, and in which version the whole is written, which it says first.
+    fn read(&self, id: SnapshotId, offset: u64, length: u64) -> io::Result<(u16, Bytes)> {
         let file = File::open(self.path.join(name(id, FINISHED)))?;
+        let mut version = [0; size_of::<u16>()];
+        file.read_exact_at(&mut version, 0)?;
         let whole = file.metadata()?.len();
         let length = length.min(whole.checked_sub(offset).ok_or(io::ErrorKind::UnexpectedEof)?);
         let mut bytes = vec![0; length as usize];
         file.read_exact_at(&mut bytes, offset)?;
-        Ok(bytes.into())
+        Ok((u16::from_le_bytes(version), bytes.into()))
     }
 }
