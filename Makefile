@@ -175,10 +175,9 @@ fuzz: ## fuzz targets, led by what they reach (FUZZ_SECONDS=600 each, FUZZ="fram
 
 .PHONY: test-upgrade
 test-upgrade: ## what version 1 has written, read by a build whose version is raised; and both in one cluster
-	$(CARGO) test --quiet --locked --features raised-version --test rust -- upgrade::
-	COTERIE_BUILD_BEFORE=$$($(CARGO) test --locked --features member --test member --no-run --message-format=json \
+	COTERIE_BUILD_BEFORE=$$($(CARGO) test --locked --features $(FEATURES) --test member --no-run --message-format=json \
 		| sed -n 's/.*"name":"member".*"executable":"\([^"]*\)".*/\1/p') \
-		$(CARGO) test --quiet --locked --features member,raised-version --test member -- upgrade::
+		$(CARGO) test --quiet --locked --features $(FEATURES),raised-version --test rust --test member -- upgrade::
 
 .PHONY: soak-pool
 soak-pool: set-up wheel ## workers are killed at random for a minute, while a million tasks run

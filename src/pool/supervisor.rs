@@ -65,8 +65,14 @@ impl Pool {
         let (supervisor, dispatcher) = (Arc::clone(self), Arc::clone(self));
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         let thread = || std::thread::Builder::new().name("coterie-pool".into());
-        threads.push(thread().spawn(move || supervisor.guarded(Self::supervise))?);
-        threads.push(thread().spawn(move || dispatcher.guarded(Self::dispatch))?);
+        threads.push(thread().spawn(move || {
+            if !supervisor.guarded(Self::supervise) {
+                supervisor.give_up();
+            }
+        })?);
+        threads.push(thread().spawn(move || {
+            dispatcher.guarded(Self::dispatch);
+        })?);
         Ok(())
     }
 
@@ -80,11 +86,25 @@ impl Pool {
         }
     }
 
-    /// A thread of the pool that panics leaves a pool that does not work, and says so: nobody waits for ever.
-    fn guarded(&self, life: fn(&Self)) {
-        if catch_unwind(AssertUnwindSafe(|| life(self))).is_err() {
+    /// A thread of the pool that panics leaves a pool that does not work, and says so. Whether it did not.
+    fn guarded(&self, life: fn(&Self)) -> bool {
+        let lived = catch_unwind(AssertUnwindSafe(|| life(self))).is_ok();
+        if !lived {
             self.fail(Failure::CannotStart("one of its threads panicked; please report it".to_owned()));
         }
+        lived
+    }
+
+    /// Without a supervisor nobody sees how workers end: they are ended, and whoever waits for that need not.
+    fn give_up(&self) {
+        let mut core = self.lock();
+        for worker in 0..core.processes.len() {
+            core.lanes[worker].quit();
+            core.kill(worker);
+        }
+        core.state = State::Stopped;
+        drop(core);
+        self.tell_everybody();
     }
 
     fn supervise(&self) {

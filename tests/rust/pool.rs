@@ -221,6 +221,46 @@ fn every_item_is_answered_once_in_its_place_while_workers_die() {
     }
 }
 
+/// Workers that all leave, and whose ends nobody can ask about.
+struct Unaskable(Arc<Fates>);
+
+impl Host for Unaskable {
+    fn start(&self, worker: usize) -> Result<i32, String> {
+        Workers(Arc::clone(&self.0)).start(worker)
+    }
+
+    fn reap(&self, worker: usize) -> Option<i32> {
+        panic!("worker {worker} cannot be asked about");
+    }
+
+    fn dismiss(&self) {}
+
+    fn deliver(&self, _: Vec<(JobId, u64)>) {}
+}
+
+#[test]
+fn a_pool_whose_own_thread_panics_says_so_and_nobody_waits_for_ever() {
+    const ITEMS: usize = 1000;
+    let fates = Fates::new(1, ITEMS, 1);
+    let memory = Memory::private(2).expect("memory");
+    let host = Box::new(Unaskable(Arc::clone(&fates)));
+    let pool = Pool::new(memory, settings(2, 0), host).expect("a pool");
+    fates.pool.set(Arc::downgrade(&pool)).expect("once");
+    pool.populate().expect("threads start");
+    pool.watch().expect("threads");
+    let answered = answers(&pool, Order::Gathered, ITEMS);
+    assert!(
+        answered.as_ref().is_err_and(|why| why.contains("panicked")),
+        "{:?}",
+        answered.map(|runs| runs.len())
+    );
+    pool.terminate();
+    let deadline = linux::now() + Duration::from_secs(20);
+    let stopped = pool.wait_stopped(deadline, || Ok::<_, ()>(())).expect("nobody interrupts");
+    assert!(matches!(stopped, Waiting::Over), "{stopped:?}");
+    pool.join_threads();
+}
+
 #[cfg(feature = "mutants")]
 #[test]
 fn mutants_of_the_pool_are_seen() {
