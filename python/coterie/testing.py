@@ -116,9 +116,11 @@ def worlds(
     ...         if answer := world.answer(asked):
     ...             numbers.append(answer.value)
     ...     assert len(numbers) == len(set(numbers))
-    >>> test_no_number_is_given_twice()
-    Traceback (most recent call last):
-    AssertionError...
+    >>> try:
+    ...     test_no_number_is_given_twice()
+    ... except AssertionError as failure:
+    ...     print(failure.__notes__[0].splitlines()[0])
+    seed ..., world ... of 50, step ...
     """
     chosen = range(seeds) if isinstance(seeds, int) else tuple(seeds)
     if not chosen:

@@ -41,6 +41,14 @@ def test_what_one_client_writes_another_one_reads(cluster: Cluster) -> None:
         assert two.status().leader == next(member.id for member in one.members if member.leads)
 
 
+def test_a_new_cluster_outlives_its_first_leader_at_once() -> None:
+    for _ in range(5):
+        with Cluster(3) as cluster:
+            cluster.kill(cluster.leader)
+            with cluster.connect(timeout=PATIENCE) as client:
+                client.kv["x"] = "1"
+
+
 def test_nothing_that_was_acknowledged_is_lost_when_leaders_are_killed(cluster: Cluster) -> None:
     with cluster.connect(timeout=PATIENCE) as client:
         for number in range(3):

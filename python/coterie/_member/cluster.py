@@ -116,7 +116,7 @@ class Cluster:
         try:
             for number in range(members):
                 self._members[number] = self._start(number)
-            self.wait_for_leader(timeout)
+            self._wait_until_formed(timeout)
         except BaseException:
             self.close()
             raise
@@ -285,6 +285,16 @@ class Cluster:
         self._end()
 
     # The rest
+
+    def _wait_until_formed(self, timeout: float) -> None:
+        # Who leads a cluster that is just being formed leads one in which the others do not know yet that they belong.
+        # Were it killed now, nobody could be elected until it is back.
+        until = time.monotonic() + timeout
+        self.wait_for_leader(timeout)
+        while any(told is None or told["role"] == "waiting" for told in self._statuses()):
+            if time.monotonic() > until:
+                raise UnavailableError(f"not all members know the cluster after {timeout:g} s: {self!r}")
+            time.sleep(0.002)
 
     def _running(self, number: int) -> _Host:
         member = self._members[number]
