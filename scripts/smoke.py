@@ -8,11 +8,14 @@ import sys
 
 import coterie
 
+# What pytest loads, where it is.
+PLUGIN = "coterie._pytest"
+
 
 def main() -> None:
     assert pathlib.Path(coterie.__file__).is_relative_to(sys.prefix), coterie.__file__
     modules = sorted(module.name for module in pkgutil.walk_packages(coterie.__path__, "coterie."))
-    for name in modules:
+    for name in (name for name in modules if name != PLUGIN):
         importlib.import_module(name)
     for name in coterie.__all__:
         assert getattr(coterie, name) is not None, name
