@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import multiprocessing
 import os
@@ -129,7 +130,8 @@ def judge_exactly_once(bug: Callable[[Sequence[Any]], Sequence[Any]]) -> None:
         outcomes: list[Any] = []
         for number in range(count):
             if number % 100 == 50:
-                os.kill(chance.choice(pool._pool).pid, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # its replacement may be on its way
+                    os.kill(chance.choice(pool._pool).pid, signal.SIGKILL)
             try:
                 outcomes.append(next(results))
             except WorkerDiedError as error:
