@@ -72,6 +72,8 @@ pub(super) struct Work {
     membership: Arc<Membership>,
     failure: Option<Failure>,
     closing: Option<Closing>,
+    /// Whether it ends because the disk is full.
+    crowded: bool,
     killed: bool,
     syncs: u64,
 }
@@ -106,6 +108,7 @@ impl Driver {
             self.expire(now);
             self.settle(now);
             self.write_snapshot();
+            self.mind_the_room(now);
             self.go_on_closing(now);
             self.publish(now);
             // What was said leaves before more is heard.

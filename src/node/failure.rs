@@ -42,6 +42,13 @@ impl Failure {
         Self::Storage { path: path.into(), offset: None, complaint: format!("{what}: {error}{advice}"), full }
     }
 
+    /// The disk of this folder is full, and what was kept back for that was used for an end in order.
+    pub(super) fn crowded(folder: &Path) -> Self {
+        let complaint = "is on a disk that is full: the member has written down what it had begun, has handed over, and has \
+                         stopped; make room and start it again";
+        Self::Storage { path: folder.into(), offset: None, complaint: complaint.to_owned(), full: true }
+    }
+
     /// What the journal says, of files in this folder.
     pub(super) fn journal(folder: &Path, error: &WalError) -> Self {
         match error {

@@ -6,9 +6,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use super::folder::sync_folder;
+use super::reserve::Reserve;
 use super::snapshots::Job;
 use crate::net::Owned;
 use crate::wal::{Action, FileError, Files, Reason};
@@ -21,14 +22,15 @@ pub(super) struct Directory {
     open: BTreeMap<String, Owned<File>>,
     /// Who removes files, so that nobody waits for it.
     remover: Option<mpsc::Sender<Job>>,
+    reserve: Arc<Reserve>,
 }
 
 /// Older ones are closed; they are opened again when asked for.
 const OPEN_MAX: usize = 4;
 
 impl Directory {
-    pub(super) const fn new(path: PathBuf) -> Self {
-        Self { path, open: BTreeMap::new(), remover: None }
+    pub(super) const fn new(path: PathBuf, reserve: Arc<Reserve>) -> Self {
+        Self { path, open: BTreeMap::new(), remover: None, reserve }
     }
 
     /// From now on files are removed by whoever does these jobs.
@@ -77,19 +79,25 @@ impl Files for Directory {
 
     fn create(&mut self, file: &str, room: u64) -> Result<(), FileError> {
         let path = self.path.join(file);
-        let create = || {
+        let created = self.reserve.cover(|| {
             let created =
-                OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
-            reserve(&created, room)?;
+                OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+            // What was kept back is enough for what is written, not for what might be.
+            let allocated = if self.reserve.is_given_up() { Ok(false) } else { allocate(&created, room) };
+            if let Err(error) = allocated {
+                fs::remove_file(&path)?;
+                return Err(error);
+            }
             Ok(created)
-        };
-        let created = create().map_err(|error| refused(Action::Create, file, &error))?;
+        });
+        let created = created.map_err(|error| refused(Action::Create, file, &error))?;
         self.keep(file, created);
         Ok(())
     }
 
     fn write(&mut self, file: &str, offset: u64, bytes: &[u8]) -> Result<(), FileError> {
-        let written = self.file(file).and_then(|open| open.write_all_at(bytes, offset));
+        let reserve = Arc::clone(&self.reserve);
+        let written = self.file(file).and_then(|open| reserve.cover(|| open.write_all_at(bytes, offset)));
         written.map_err(|error| refused(Action::Write, file, &error))
     }
 
@@ -122,21 +130,22 @@ impl Files for Directory {
     }
 }
 
-/// Reserves room that reads as zeros, so that later syncs need not change the file's length.
+/// Gives a file room that reads as zeros, so that later syncs need not change its length. `false`: it will have it when
+/// it is written.
 #[cfg(target_os = "linux")]
-fn reserve(file: &File, room: u64) -> io::Result<()> {
+pub(super) fn allocate(file: &File, room: u64) -> io::Result<bool> {
     use std::os::fd::AsRawFd;
     let length = libc::off_t::try_from(room).map_err(|_| io::Error::from(ErrorKind::FileTooLarge))?;
     loop {
         // SAFETY: the descriptor is open; no memory of ours is touched.
         if unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, length) } == 0 {
-            return Ok(());
+            return Ok(true);
         }
         let error = io::Error::last_os_error();
         match error.raw_os_error() {
             Some(libc::EINTR) => {}
             // A file system that cannot; the file then grows as it is written.
-            Some(libc::EOPNOTSUPP | libc::ENOSYS) => return Ok(()),
+            Some(libc::EOPNOTSUPP | libc::ENOSYS) => return Ok(false),
             _ => return Err(error),
         }
     }
@@ -166,8 +175,9 @@ fn written(file: &File) -> io::Result<u64> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn reserve(file: &File, room: u64) -> io::Result<()> {
-    file.set_len(room)
+pub(super) fn allocate(file: &File, room: u64) -> io::Result<bool> {
+    file.set_len(room)?;
+    Ok(false)
 }
 
 pub(super) fn is_full(error: &io::Error) -> bool {
@@ -186,10 +196,12 @@ mod tests {
 
     #[test]
     fn a_journal_on_disk_is_read_back_and_a_torn_end_is_cut_off() {
-        let path = std::env::temp_dir().join(format!("coterie-files-{}", std::process::id()));
+        let scratch = std::env::temp_dir().join(format!("coterie-files-{}", std::process::id()));
+        let path = scratch.join("wal");
         fs::create_dir_all(&path).expect("a folder");
         let settings = Settings { segment_bytes: 1 << 16, ..Settings::default() };
-        let mut files = Directory::new(path.clone());
+        let reserve = Arc::new(Reserve::take(&scratch, 1 << 16).expect("room"));
+        let mut files = Directory::new(path.clone(), Arc::clone(&reserve));
         let (mut wal, recovery) = Wal::open(&mut files, settings).expect("a journal");
         assert!(recovery.records.is_empty());
         for number in 0..40u8 {
@@ -199,9 +211,14 @@ mod tests {
         }
         assert!(files.list().expect("names").len() > 2, "several segments");
         drop((wal, files));
-        let newest = Directory::new(path.clone()).list().expect("names").into_iter().max().expect("one");
+        let newest = Directory::new(path.clone(), Arc::clone(&reserve))
+            .list()
+            .expect("names")
+            .into_iter()
+            .max()
+            .expect("one");
         // Half of a batch that a crash left.
-        let mut files = Directory::new(path.clone());
+        let mut files = Directory::new(path.clone(), reserve);
         let (wal, recovery) = Wal::open(&mut files, settings).expect("a journal");
         assert_eq!(recovery.records.len(), 40);
         assert_eq!(recovery.records[39].bytes, [39; 4000][..]);
@@ -212,6 +229,6 @@ mod tests {
         let (_, recovery) = Wal::open(&mut files, settings).expect("repaired");
         assert_eq!(recovery.records.len(), 40);
         assert!(recovery.repaired.is_some());
-        fs::remove_dir_all(&path).expect("removed");
+        fs::remove_dir_all(&scratch).expect("removed");
     }
 }

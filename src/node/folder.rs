@@ -6,6 +6,7 @@
 //!   member.json     the same for people; nobody reads it back
 //!   wal/            the journal, which rules
 //!   snap/           snapshots
+//!   reserve         room for the end, should the disk be full
 //! ```
 
 use bytes::Bytes;
@@ -15,8 +16,10 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{ConfigError, Failure};
+use super::reserve::Reserve;
+use super::{ConfigError, Failure, StartError};
 use crate::id::NodeId;
 use crate::net::Known;
 use crate::net::Owned;
@@ -26,6 +29,7 @@ use crate::wire::{Decode, Encode, VERSION, VERSION_MIN, structures};
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
+    reserve: Arc<Reserve>,
     /// Holds the lock.
     _lock: Owned<File>,
 }
@@ -55,8 +59,8 @@ const MAGIC: &[u8; 8] = b"coterimb";
 const CARD: &str = "member";
 
 impl Folder {
-    /// Opens a folder, which is made if it is not there, and locks it.
-    pub(super) fn open(path: &Path) -> Result<Self, ConfigError> {
+    /// Opens a folder, which is made if it is not there, locks it, and keeps room back in it.
+    pub(super) fn open(path: &Path, segment_bytes: u64) -> Result<Self, StartError> {
         let complain = |error: io::Error| ConfigError {
             setting: "data_dir",
             complaint: format!("{}: {error}", path.display()),
@@ -72,7 +76,8 @@ impl Folder {
             },
         })?;
         let path = fs::canonicalize(path).map_err(complain)?;
-        Ok(Self { path, _lock: lock })
+        let reserve = Arc::new(Reserve::take(&path, segment_bytes)?);
+        Ok(Self { path, reserve, _lock: lock })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -85,6 +90,11 @@ impl Folder {
 
     pub(super) fn snapshots(&self) -> PathBuf {
         self.path.join("snap")
+    }
+
+    /// Room for the end.
+    pub(super) const fn reserve(&self) -> &Arc<Reserve> {
+        &self.reserve
     }
 
     /// What was written down last; `None`: nothing yet.
@@ -116,7 +126,7 @@ impl Folder {
 
     fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
         let (path, beside) = (self.path.join(name), self.path.join(format!("{name}.new")));
-        let written = (|| {
+        let written = self.reserve.cover(|| {
             let options =
                 OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside);
             let mut file = options?;
@@ -124,7 +134,7 @@ impl Folder {
             file.sync_all()?;
             fs::rename(&beside, &path)?;
             sync_folder(&self.path)
-        })();
+        });
         written.map_err(|error: io::Error| Failure::storage(path, "could not be written", &error))
     }
 }
@@ -237,8 +247,8 @@ mod tests {
     #[test]
     fn one_opener_at_a_time_and_what_it_wrote_is_read_back() {
         let path = std::env::temp_dir().join(format!("coterie-folder-{}", std::process::id()));
-        let folder = Folder::open(&path).expect("a folder");
-        let refused = Folder::open(&path).expect_err("in use");
+        let folder = Folder::open(&path, 1 << 16).expect("a folder");
+        let Err(StartError::Config(refused)) = Folder::open(&path, 1 << 16) else { panic!("in use") };
         assert!(refused.complaint.ends_with(&format!("in use by process {}", std::process::id())));
         assert_eq!(folder.card().expect("readable"), None);
         let known = Known { id: NodeId(7), name: "b \"c\"\n".to_owned(), address: "h:1".to_owned(), life: 2 };
@@ -264,7 +274,7 @@ mod tests {
         let mut damaged = sound;
         *damaged.last_mut().expect("bytes") ^= 1;
         fs::write(path.join(CARD), damaged).expect("written");
-        let folder = Folder::open(&path).expect("free again");
+        let folder = Folder::open(&path, 1 << 16).expect("free again");
         assert!(matches!(folder.card(), Err(Failure::Storage { .. })));
         fs::remove_dir_all(&path).expect("removed");
     }

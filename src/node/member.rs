@@ -85,7 +85,7 @@ impl Member {
     /// cluster that is not formed yet waits for the others.
     pub fn start(config: &Config) -> Result<Self, StartError> {
         let checked = config.check()?;
-        let folder = Folder::open(&config.data_dir)?;
+        let folder = Folder::open(&config.data_dir, config.segment_bytes)?;
         let mut opened = Opened::open(&folder, &checked)?;
         let listener = opened.listen(&checked.config)?;
         let address = listener.local_addr().map_err(|error| unusable(&checked.config.listen, &error))?;
@@ -132,7 +132,7 @@ impl Member {
         let own = Hello { members: known, ..own };
 
         let mut threads = Vec::new();
-        let snap = folder.snapshots();
+        let (snap, reserve) = (folder.snapshots(), Arc::clone(folder.reserve()));
         threads.push(spawn(&name, "journal", {
             let inbox = Arc::clone(&inbox);
             move || run_journal(files, &to_sync, &inbox)
@@ -140,7 +140,7 @@ impl Member {
         let pieces = Arc::new(AtomicUsize::new(0));
         threads.push(spawn(&name, "snapshots", {
             let (inbox, pieces) = (Arc::clone(&inbox), Arc::clone(&pieces));
-            move || snapshots::run(&snap, &to_do, &pieces, &inbox)
+            move || snapshots::run(snap, reserve, &to_do, &pieces, &inbox)
         })?);
         let secrets = (checked.secret, checked.tls);
         threads.push(spawn(&name, "member", {
@@ -349,7 +349,7 @@ impl Opened {
             card.check(config)?;
         }
         let journal = |error| Failure::journal(&folder.wal(), &error);
-        let mut files = Directory::new(folder.wal());
+        let mut files = Directory::new(folder.wal(), Arc::clone(folder.reserve()));
         let (mut wal, recovery) = Wal::open(&mut files, checked.wal).map_err(journal)?;
         let mut records: Vec<Record> = recovery.decode().map_err(journal)?;
         if let Some(torn) = &recovery.repaired {

@@ -32,6 +32,7 @@ mod inbox;
 mod member;
 mod network;
 mod requests;
+mod reserve;
 pub mod secrets;
 mod shared;
 mod snapshots;

@@ -6,15 +6,16 @@
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use super::Failure;
 use super::folder::sync_folder;
 use super::inbox::{Inbox, Input};
+use super::reserve::Reserve;
 use crate::id::NodeId;
 use crate::net::Owned;
 use crate::raft::{Snapshot, SnapshotId};
@@ -36,8 +37,14 @@ pub(super) enum Job {
 }
 
 /// Does the jobs, in order, until no more can come. `pieces` counts those of this member's own snapshot that wait.
-pub(super) fn run(path: &Path, jobs: &mpsc::Receiver<Job>, pieces: &AtomicUsize, inbox: &Inbox) {
-    let mut shelf = Shelf { path: path.to_owned(), parts: BTreeMap::new() };
+pub(super) fn run(
+    path: PathBuf,
+    reserve: Arc<Reserve>,
+    jobs: &mpsc::Receiver<Job>,
+    pieces: &AtomicUsize,
+    inbox: &Inbox,
+) {
+    let mut shelf = Shelf { path, reserve, parts: BTreeMap::new() };
     for job in jobs {
         let piece = matches!(job, Job::Append { .. });
         match shelf.take(job) {
@@ -111,6 +118,7 @@ enum Done {
 
 struct Shelf {
     path: PathBuf,
+    reserve: Arc<Reserve>,
     /// Those that are being written, and how much of each is there.
     parts: BTreeMap<SnapshotId, (Owned<File>, u64)>,
 }
@@ -133,8 +141,9 @@ impl Shelf {
                 Ok(Done::Ask(Request::Written { snapshot: id, offset: there }))
             }
             Job::Append { id, data, last } => {
+                let reserve = Arc::clone(&self.reserve);
                 let (file, length) = self.part(id)?;
-                file.write_all(&data)?;
+                reserve.cover(|| file.write_all_at(&data, *length))?;
                 *length += data.len() as u64;
                 if !last {
                     // Bit by bit: one sync of all of it would keep the journal's syncs waiting for as long.
@@ -171,10 +180,11 @@ impl Shelf {
         if fs::metadata(self.path.join(name(id, FINISHED))).is_ok_and(|finished| finished.len() == whole) {
             return Ok(whole);
         }
+        let reserve = Arc::clone(&self.reserve);
         let (file, there) = self.part(id)?;
         let end = offset.saturating_add(data.len() as u64);
         if offset <= *there && *there < end && end <= whole {
-            file.write_all_at(&data[(*there - offset) as usize..], *there)?;
+            reserve.cover(|| file.write_all_at(&data[(*there - offset) as usize..], *there))?;
             file.sync_data()?;
             *there = end;
         }
@@ -188,7 +198,9 @@ impl Shelf {
     fn part(&mut self, id: SnapshotId) -> io::Result<&mut (Owned<File>, u64)> {
         if !self.parts.contains_key(&id) {
             let path = self.path.join(name(id, PART));
-            let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+            let options =
+                || OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+            let file = self.reserve.cover(options)?;
             self.parts.insert(id, (Owned::new(file), 0));
         }
         self.parts.get_mut(&id).ok_or_else(|| io::ErrorKind::NotFound.into())

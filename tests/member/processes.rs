@@ -35,7 +35,17 @@ fn a_member_in_a_process_of_its_own() {
     config.secret = SecretSource::Bytes(SECRET.to_vec());
     config.snapshot_entries = 2_000;
     config.segment_bytes = 1 << 20;
-    let member = Member::start(&config).expect("a member");
+    let tell = |failure: &dyn std::fmt::Display| {
+        let mut told = std::fs::File::create(Path::new(folder).with_extension("failure")).expect("a file");
+        write!(told, "{failure}").expect("written");
+    };
+    let member = match Member::start(&config) {
+        Ok(member) => member,
+        Err(error) => {
+            tell(&error);
+            std::process::exit(4);
+        }
+    };
     std::thread::spawn(|| {
         // Its parent is gone, or wants it to end.
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
@@ -43,8 +53,7 @@ fn a_member_in_a_process_of_its_own() {
     });
     member.wait(Duration::from_secs(600));
     let failure = member.failure().expect("nobody has told it to end");
-    let mut told = std::fs::File::create(Path::new(folder).with_extension("failure")).expect("a file");
-    write!(told, "{failure}").expect("written");
+    tell(&failure);
     std::process::exit(3);
 }
 
@@ -246,38 +255,89 @@ fn a_leader_that_stood_still_reads_nothing_old_when_it_goes_on() {
     }
 }
 
+/// A disk of its own for a member that has not started: a small one. Whoever may not mount one learns nothing here.
+fn give_a_small_disk(folder: &Path, bytes: usize) -> Option<SmallDisk> {
+    std::fs::create_dir_all(folder).expect("a folder");
+    let size = format!("size={bytes}");
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "coterie"]).arg(folder).status();
+    if mounted.is_ok_and(|status| status.success()) {
+        return Some(SmallDisk(folder.to_owned()));
+    }
+    println!("skipped: no disk can be mounted here");
+    None
+}
+
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Takes all room that is left but `bytes`.
+    fn fill(&self, bytes: usize) {
+        let ballast = self.0.join("ballast");
+        let mut file = std::fs::File::create(&ballast).expect("a file");
+        while file.write_all(&[1; 1 << 12]).is_ok() {}
+        let length = file.metadata().expect("there").len();
+        file.set_len(length.saturating_sub(bytes as u64)).expect("shorter");
+    }
+
+    fn make_room(&self) {
+        std::fs::remove_file(self.0.join("ballast")).expect("removed");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
 #[test]
-fn a_member_whose_disk_is_full_stops_and_says_so_and_the_others_go_on() {
-    let mut group = Processes::start(3);
+fn a_leader_whose_disk_is_full_hands_over_and_stops_and_comes_back_when_there_is_room() {
+    let mut group = Processes::prepare(3);
+    let folder = group.scratch.path().join("c");
+    let Some(disk) = give_a_small_disk(&folder, 16 << 20) else { return };
+    for name in ["a", "b", "c"] {
+        group.start_one(name);
+    }
     let mut client = group.client();
     client.command(&put_command("x", "1"));
-    // Another folder for one of them: a disk of its own, with little room. Whoever may not mount one learns nothing here.
-    group.kill("c");
-    let (folder, copy) = (group.scratch.path().join("c"), group.scratch.path().join("copy"));
-    std::fs::rename(&folder, &copy).expect("renamed");
-    std::fs::create_dir(&folder).expect("a folder");
-    let mounted =
-        Command::new("mount").args(["-t", "tmpfs", "-o", "size=6m", "coterie"]).arg(&folder).status();
-    if !mounted.is_ok_and(|status| status.success()) {
-        println!("skipped: no disk can be mounted here");
-        return;
-    }
-    let copied = Command::new("cp").arg("-a").arg(copy.join(".")).arg(&folder).status();
-    assert!(copied.expect("a copy").success());
-    group.start_one("c");
-    let big = "x".repeat(100_000);
-    let mut number = 1;
+    eventually("the leadership of the one with the small disk", || {
+        let leader = group.leader("");
+        let heir = status(&group.peers["c"])?.id;
+        if leader != "c" {
+            Client::connect(&group.peers[&leader]).ok()?.ask(Ask::Transfer(heir));
+        }
+        (leader == "c").then_some(())
+    });
+    assert!(folder.join("reserve").exists());
+    disk.fill(100_000);
+    let (big, mut number) = ("x".repeat(100_000), 1);
     let ended = eventually("an end for want of room", || {
         number += 1;
         client.command(&put_command(&format!("big {}", number % 30), &big));
         client.command(&put_command("x", &number.to_string()));
-        let child = group.children.get_mut("c").expect("a process");
-        child.try_wait().expect("a child")
+        group.children.get_mut("c").expect("a process").try_wait().expect("a child")
     });
-    let told = std::fs::read_to_string(folder.with_extension("failure")).expect("it has said why");
-    let _ = Command::new("umount").arg("-l").arg(&folder).status();
+    let told = || std::fs::read_to_string(folder.with_extension("failure")).expect("it has said why");
     assert_eq!(ended.code(), Some(3));
-    assert!(told.contains("the disk is full") || told.contains("make room"), "{told}");
-    client.command(&put_command("x", "0"));
-    assert_eq!(read(&mut client, "x"), Some(0));
+    assert!(told().contains("has handed over, and has stopped; make room"), "{}", told());
+    assert!(!folder.join("reserve").exists(), "it was needed");
+    assert_ne!(group.leader("c"), "c");
+    assert_eq!(read(&mut client, "x"), Some(number));
+
+    // There is no use in a start that could not even end in order.
+    group.children.remove("c");
+    disk.fill(100_000);
+    group.start_one("c");
+    let ended = eventually("a refusal", || {
+        group.children.get_mut("c").expect("a process").try_wait().expect("a child")
+    });
+    assert_eq!(ended.code(), Some(4));
+    assert!(told().contains("reserve could not be given"), "{}", told());
+    group.children.remove("c");
+    disk.make_room();
+    group.start_one("c");
+    let committed = status(&group.peers[&group.leader("c")]).expect("a leader").commit;
+    eventually("it has what the others have", || {
+        status(&group.peers["c"]).filter(|status| status.applied >= committed).map(|_| ())
+    });
 }

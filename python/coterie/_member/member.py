@@ -69,7 +69,8 @@ class Member(Client):
     quota : int, default 2 GiB
         How many bytes the store may have.
     segment_bytes : int, default 64 MiB
-        How large the journal's files are. Room for one is reserved at a time, so a small disk wants small ones.
+        How large the journal's files are. Room for one is reserved at a time, so a small disk wants small
+        ones. As much, but 16 MiB at most, is kept back for an end in order, should the disk be full.
     snapshot_entries : int, default 100,000
         After how many writes a snapshot is taken and the journal begun anew, if 32 MiB of them do not come first.
     format_version : int, optional

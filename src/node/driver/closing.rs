@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Driver;
 use crate::id::RequestId;
+use crate::node::Failure;
 use crate::node::inbox::Asker;
 use crate::protocol::Protocol;
 use crate::raft::Role;
@@ -62,6 +63,16 @@ impl Driver {
         });
     }
 
+    /// When the disk is full, the end begins: what was kept back is for writing down what is under way, and for handing
+    /// over.
+    pub(super) fn mind_the_room(&mut self, now: Instant) {
+        if self.work.closing.is_none() && self.folder.reserve().is_given_up() {
+            tracing::error!(member = self.config.name, "the disk is full: handing over, then stopping");
+            self.work.crowded = true;
+            self.begin_closing(now);
+        }
+    }
+
     /// The replica has answered a request: perhaps that of the end.
     pub(super) fn closing_hears(&mut self, id: RequestId) {
         if let Some(Closing::HandingOver { request, until }) = &mut self.work.closing
@@ -82,6 +93,9 @@ impl Driver {
                 if self.wal.durable() == self.wal.appended() || until <= now =>
             {
                 self.work.closing = Some(Closing::Over);
+                if self.work.crowded {
+                    self.fail(Failure::crowded(self.folder.path()));
+                }
             }
             _ => {}
         }
