@@ -174,10 +174,8 @@ fuzz: ## fuzz targets, led by what they reach (FUZZ_SECONDS=600 each, FUZZ="fram
 	CARGO="$(CARGO)" scripts/fuzz.sh $(FUZZ_SECONDS) $(FUZZ)
 
 .PHONY: test-upgrade
-test-upgrade: ## what version 1 has written, read by a build whose version is raised; and both in one cluster
-	COTERIE_BUILD_BEFORE=$$($(CARGO) test --locked --features $(FEATURES) --test member --no-run --message-format=json \
-		| sed -n 's/.*"name":"member".*"executable":"\([^"]*\)".*/\1/p') \
-		$(CARGO) test --quiet --locked --features $(FEATURES),raised-version --test rust --test member -- upgrade::
+test-upgrade: ## members of the last tag are replaced by this build's, or these by those of a build whose version is raised
+	CARGO="$(CARGO)" scripts/test-upgrade.sh $(FEATURES)
 
 .PHONY: soak-pool
 soak-pool: set-up wheel ## workers are killed at random for a minute, while a million tasks run

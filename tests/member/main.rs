@@ -9,7 +9,8 @@ mod disk;
 mod group;
 mod life;
 mod processes;
+#[cfg(feature = "raised-version")]
+mod releases;
 mod strangers;
 mod tls;
-#[cfg(feature = "raised-version")]
 mod upgrade;
