@@ -108,7 +108,6 @@ impl Processes {
     }
 
     /// Those that have ended by themselves.
-    #[cfg(feature = "raised-version")]
     pub(crate) fn ended(&mut self) -> Vec<String> {
         let mut ended = Vec::new();
         for (name, child) in &mut self.children {
