@@ -185,6 +185,10 @@ soak-pool: set-up wheel ## workers are killed at random for a minute, while a mi
 test-cpython: set-up wheel ## CPython's own tests of pools and executors, on ours; what differs stands in tests/cpython/exceptions.toml
 	$(BIN)/python tests/cpython/run.py
 
+.PHONY: test-portable-pool
+test-portable-pool: $(VENV)/.tools ## the tests of pools and executors on pools that work as on macOS, by pipes; a build of its own
+	scripts/test-portable-pool.sh
+
 .PHONY: bench
 bench: $(VENV)/.bench wheel ## measure against other libraries: ratios at the same work
 	@found=; for bench in $$(find benches -name 'bench_*.py' 2>/dev/null | sort); do found=1; echo "== $$bench"; $(BIN)/python $$bench || exit 1; done; test -n "$$found" || { echo "no benches/**/bench_*.py yet"; exit 1; }

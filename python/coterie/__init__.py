@@ -116,7 +116,7 @@ _LATER = {
     "TaskTimeoutError": "coterie._pool.timeouts",
     "connect": "coterie._client.client",
 }
-if sys.platform != "linux":
+if sys.platform not in ("linux", "darwin"):
     _LATER |= dict.fromkeys(("Executor", "Future", "Pool"), "coterie._pool.elsewhere")
 _MODULES = ("aio", "balance", "check", "client", "protocol", "raft", "ring", "sim", "testing", "textbook")
 

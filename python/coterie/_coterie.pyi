@@ -7,7 +7,7 @@ from os import PathLike
 from typing import Any, Self, final
 from typing_extensions import Buffer, disjoint_base
 
-__all__ = ["Balancer", "CheckHistory", "CheckPart", "ClientAcquisition", "ClientCore", "ClientHold", "ClientQueue", "ClientWatch", "Lease", "MemberCore", "PoolCore", "PoolDesk", "PoolListener", "PoolMap", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "make_authority", "make_certificate", "pool_follow", "pool_hold", "pool_pin", "pool_resume", "provoke_panic", "raft_begin", "raft_line", "sim_shrink", "sim_swarm", "version"]
+__all__ = ["Balancer", "CheckHistory", "CheckPart", "ClientAcquisition", "ClientCore", "ClientHold", "ClientQueue", "ClientWatch", "Lease", "MemberCore", "PoolCore", "PoolDesk", "PoolListener", "PoolMap", "RaftNode", "Ring", "SimOutbox", "SimRandom", "SimWorld", "make_authority", "make_certificate", "pool_await_end", "pool_follow", "pool_hold", "pool_pin", "pool_resume", "provoke_panic", "raft_begin", "raft_line", "sim_shrink", "sim_swarm", "version"]
 
 @disjoint_base
 class Balancer:
@@ -466,9 +466,9 @@ class PoolCore:
         """
         The result of a single call if it is there: whether it is a failure, and what it is.
         """
-    def file(self, /) -> int | None:
+    def files(self, /, worker: int) -> list[int]:
         """
-        The descriptor of the shared memory.
+        The descriptors that a worker inherits: the shared memory's, and others where the system needs them.
         """
     def forget(self, /, job: int) -> None:
         """
@@ -499,6 +499,11 @@ class PoolCore:
     def is_placed(self, /, bytes: Buffer) -> bool:
         """
         Whether these bytes lie where `place` put them.
+        """
+    @staticmethod
+    def is_portable() -> bool:
+        """
+        Whether workers are woken through pipes, as on systems without futexes.
         """
     def is_running(self, /, job: int, index: int) -> bool:
         """
@@ -607,7 +612,7 @@ class PoolDesk:
     """
     A worker's end of its channel. Use `coterie.Pool`.
     """
-    def __new__(cls, /, file: int, workers: int, worker: int) -> Self: ...
+    def __new__(cls, /, files: SupportsGetItem[int, int], workers: int, worker: int) -> Self: ...
     def give_up(self, /, why: bytes) -> None:
         """
         Says that the worker cannot work, and why (a pickled exception).
@@ -1200,6 +1205,11 @@ def make_authority() -> tuple[str, str]:
 def make_certificate(certificate: str, key: str, hosts: SupportsGetItem[int, str]) -> tuple[str, str]:
     """
     A certificate and its key, in PEM, from an authority that `make_authority` has made, for these hosts.
+    """
+
+def pool_await_end(process: int, timeout: float | None) -> bool:
+    """
+    Waits so many seconds for a process to end, or as long as that takes; says whether it has ended.
     """
 
 def pool_follow(file: int, group: bool) -> None:

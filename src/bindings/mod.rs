@@ -18,7 +18,7 @@ mod faults;
 mod guard;
 mod logger;
 mod member;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", target_os = "macos"))]
 mod pool;
 mod process;
 mod raft;
@@ -43,10 +43,11 @@ mod _coterie {
     use super::client::{ClientAcquisition, ClientCore, ClientHold, ClientQueue, ClientWatch};
     #[pymodule_export]
     use super::member::{MemberCore, make_authority, make_certificate};
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
     #[pymodule_export]
     use super::pool::{
-        PoolCore, PoolDesk, PoolListener, PoolMap, pool_follow, pool_hold, pool_pin, pool_resume,
+        PoolCore, PoolDesk, PoolListener, PoolMap, pool_await_end, pool_follow, pool_hold, pool_pin,
+        pool_resume,
     };
     #[pymodule_export]
     use super::process::{SimOutbox, SimRandom};

@@ -26,11 +26,11 @@ use crate::pool::arena::THRESHOLD;
 use crate::pool::channel::{Memory, pin_arenas};
 use crate::pool::driver::{Failure, Host, Pool, State, Waiting};
 use crate::pool::gate;
-use crate::pool::linux;
 use crate::pool::message::{Kind, Number, split};
 use crate::pool::parcel::Mode;
 use crate::pool::scheduler::{JobId, Settings};
 use crate::pool::store::{Order, Run};
+use crate::pool::system;
 use crate::time::Instant;
 use codec::{Arrival, Encoded, Lent, Objects, PoolBuffer, Sender};
 pub(super) use listen::PoolListener;
@@ -159,9 +159,15 @@ impl PoolCore {
         THRESHOLD
     }
 
-    /// The descriptor of the shared memory.
-    fn file(&self) -> Option<i32> {
-        self.pool.file()
+    /// Whether workers are woken through pipes, as on systems without futexes.
+    #[staticmethod]
+    fn is_portable() -> bool {
+        system::IS_PORTABLE
+    }
+
+    /// The descriptors that a worker inherits: the shared memory's, and others where the system needs them.
+    fn files(&self, worker: usize) -> Vec<i32> {
+        self.pool.files(worker)
     }
 
     /// Starts the workers that are missing.
@@ -628,7 +634,7 @@ impl PoolCore {
 #[pyfunction]
 pub(super) fn pool_hold(py: Python<'_>, timeout: f64) -> PyResult<bool> {
     guard::shielded(|| {
-        let deadline = linux::now() + (Instant::from_seconds(timeout) - Instant::ZERO);
+        let deadline = system::now() + (Instant::from_seconds(timeout) - Instant::ZERO);
         Ok(py.detach(|| gate::hold(deadline)))
     })
 }
@@ -646,13 +652,32 @@ pub(super) fn pool_resume(child: bool) -> PyResult<()> {
     })
 }
 
+/// Waits so many seconds for a process to end, or as long as that takes; says whether it has ended.
+#[pyfunction]
+pub(super) fn pool_await_end(py: Python<'_>, process: i32, timeout: Option<f64>) -> PyResult<bool> {
+    guard::shielded(|| {
+        let Ok(process) = system::Process::open(process) else { return Ok(true) };
+        let end = |seconds| system::now() + (Instant::from_seconds(seconds) - Instant::ZERO);
+        let deadline = timeout.map_or(Instant::NEVER, end);
+        loop {
+            if py.detach(|| system::ended(None, &[process.watched()], deadline))[0] {
+                return Ok(true);
+            }
+            if system::now() >= deadline {
+                return Ok(false);
+            }
+            py.check_signals()?;
+        }
+    })
+}
+
 /// With as much room for large buffers as is asked for, or else a quarter of what this process may use: that need not
 /// be had (address space may be limited as well), and a pool works with less.
 fn shared_memory(workers: usize, limit: Option<usize>) -> std::io::Result<Memory> {
     if let Some(limit) = limit {
         return Memory::shared(workers, limit);
     }
-    let quarter = usize::try_from(linux::memory() / 4).unwrap_or(usize::MAX);
+    let quarter = usize::try_from(system::memory() / 4).unwrap_or(usize::MAX);
     [quarter, quarter / 8]
         .into_iter()
         .find_map(|limit| Memory::shared(workers, limit).ok())
@@ -689,7 +714,7 @@ impl PoolCore {
     ) -> PyResult<u8> {
         guard::shielded(|| {
             let pool = self.ours()?;
-            let end = |seconds| linux::now() + (Instant::from_seconds(seconds) - Instant::ZERO);
+            let end = |seconds| system::now() + (Instant::from_seconds(seconds) - Instant::ZERO);
             let deadline = timeout.map_or(Instant::NEVER, end);
             Ok(match py.detach(|| body(pool, deadline))? {
                 Waiting::Over => 0,

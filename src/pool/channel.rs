@@ -30,22 +30,16 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::arena::{Arena, Layout, Party};
-use super::linux::{self, HUGE_PAGE, Mapping, Waited};
+
 use super::message::{Header, Kind, Number};
 use super::ring::{Found, Reader, Ring, Stream, publish};
+use super::system::{self, HUGE_PAGE, Mapping, Sleeper, Sleepers, Waited};
 use crate::time::Instant;
 
 /// Bytes of one ring. Two of them per worker stay in a core's second-level cache.
 pub const RING: usize = 1 << 18;
 const PAGE: usize = 4096;
 const STRIDE: usize = PAGE + 2 * RING;
-
-/// Who sleeps on the bell: a thread of the user that waits for results itself.
-pub const HELPER: u32 = 1;
-/// Who sleeps on the bell: the dispatcher, which is woken only when no helper is.
-pub const DISPATCHER: u32 = 2;
-/// A worker's only sleeper.
-const WORKER: u32 = 1;
 
 /// What all workers share.
 #[repr(C)]
@@ -55,6 +49,8 @@ pub struct PoolWords {
     pub bell: AtomicU32,
     /// How many threads of the pool look by themselves before they sleep, so that nobody need wake them.
     pub awake: AtomicU32,
+    /// Who sleeps on the bell, where the system itself does not know.
+    asleep: AtomicU32,
     /// Bytes of the arena's granules, written before anybody else looks.
     arena: AtomicU64,
 }
@@ -95,6 +91,7 @@ pub struct WorkerWords {
 #[derive(Debug)]
 pub struct Memory {
     mapping: Mapping,
+    sleepers: Sleepers,
     workers: usize,
     arena: Layout,
 }
@@ -104,7 +101,7 @@ impl Memory {
     pub fn shared(workers: usize, arena: usize) -> io::Result<Self> {
         let arena = Layout::of(arena, workers);
         let mapping = Mapping::shared(Self::bytes(workers, arena), Self::granules(workers))?;
-        let memory = Self { mapping, workers, arena };
+        let memory = Self { mapping, sleepers: Sleepers::new(workers)?, workers, arena };
         memory.pool().arena.store(arena.bytes() as u64, Ordering::Release);
         Ok(memory)
     }
@@ -112,15 +109,17 @@ impl Memory {
     /// For workers that are threads.
     pub fn private(workers: usize) -> io::Result<Self> {
         let arena = Layout::of(0, workers);
-        Ok(Self { mapping: Mapping::private(Self::bytes(workers, arena))?, workers, arena })
+        let mapping = Mapping::private(Self::bytes(workers, arena))?;
+        Ok(Self { mapping, sleepers: Sleepers::new(workers)?, workers, arena })
     }
 
-    /// As a worker process sees it.
-    pub fn open(file: RawFd, workers: usize) -> io::Result<Self> {
-        let bytes = linux::read_word(file, mem::offset_of!(PoolWords, arena))?;
+    /// As the process of `worker` sees it, which has inherited these descriptors.
+    pub fn open(files: &[RawFd], workers: usize, worker: usize) -> io::Result<Self> {
+        let (&file, others) = files.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+        let bytes = system::read_word(file, mem::offset_of!(PoolWords, arena))?;
         let arena = Layout::of(bytes as usize, workers);
         let mapping = Mapping::open(file, Self::bytes(workers, arena), Self::granules(workers))?;
-        Ok(Self { mapping, workers, arena })
+        Ok(Self { mapping, sleepers: Sleepers::open(others, worker)?, workers, arena })
     }
 
     /// The arena, as this party sees it; nothing when there is no room for any buffer.
@@ -129,7 +128,7 @@ impl Memory {
             return None;
         }
         let granules = Self::granules(self.workers);
-        let release = |memory: NonNull<u8>, length: usize| linux::release(memory, length);
+        let release = |memory: NonNull<u8>, length: usize| system::release(memory, length);
         // SAFETY: both lie inside the mapping, which the arena keeps, and nobody else touches them.
         let arena = unsafe {
             let base = self.mapping.base().add(granules);
@@ -145,16 +144,40 @@ impl Memory {
     }
 
     fn keep_for_children(&self, memory: NonNull<u8>, length: usize) {
-        let offset = memory.as_ptr().addr() - self.mapping.base().as_ptr().addr();
-        if let Some(file) = self.mapping.file() {
-            // If it fails, the child does without: it cannot be told, and need not look.
-            let _ = linux::keep_for_children(memory, length, file, offset);
-        }
+        // If it fails, the child does without: it cannot be told, and need not look.
+        let _ = self.mapping.keep_for_children(memory, length);
     }
 
-    /// The descriptor that a worker opens.
-    pub fn file(&self) -> Option<RawFd> {
-        self.mapping.file()
+    /// The descriptors that a worker inherits; none when workers are threads.
+    pub fn files(&self, worker: usize) -> Vec<RawFd> {
+        self.mapping
+            .file()
+            .map_or_else(Vec::new, |file| [file].into_iter().chain(self.sleepers.files(worker)).collect())
+    }
+
+    /// Whether workers are processes.
+    pub fn is_shared(&self) -> bool {
+        self.mapping.file().is_some()
+    }
+
+    /// Sleeps while its word has this value, until a wake-up, at most until `deadline`.
+    pub fn sleep(&self, who: Sleeper, value: u32, deadline: Instant) -> Waited {
+        let (word, asleep) = self.bed(who);
+        self.sleepers.wait(who, word, asleep, value, deadline)
+    }
+
+    /// Wakes him if he sleeps; says whether he did. Its word was changed before.
+    pub fn wake(&self, who: Sleeper) -> bool {
+        let (word, asleep) = self.bed(who);
+        self.sleepers.wake(who, word, asleep)
+    }
+
+    /// The word on which somebody sleeps, and the one that says whether he does.
+    fn bed(&self, who: Sleeper) -> (&AtomicU32, &AtomicU32) {
+        match who {
+            Sleeper::Helper | Sleeper::Dispatcher => (&self.pool().bell, &self.pool().asleep),
+            Sleeper::Worker(worker) => (&self.words(worker).wake, &self.words(worker).asleep),
+        }
     }
 
     /// How many workers there is room for.
@@ -493,7 +516,7 @@ impl Lane {
         let words = self.words();
         if words.asleep.load(Ordering::SeqCst) != 0 {
             words.wake.fetch_add(1, Ordering::SeqCst);
-            linux::wake(&words.wake, WORKER);
+            self.memory.wake(Sleeper::Worker(self.worker));
         }
     }
 }
@@ -688,8 +711,8 @@ impl Desk {
     pub fn ring(&self) {
         let pool = self.memory.pool();
         pool.bell.fetch_add(1, Ordering::SeqCst);
-        if pool.awake.load(Ordering::SeqCst) == 0 && !linux::wake(&pool.bell, HELPER) {
-            linux::wake(&pool.bell, DISPATCHER);
+        if pool.awake.load(Ordering::SeqCst) == 0 && !self.memory.wake(Sleeper::Helper) {
+            self.memory.wake(Sleeper::Dispatcher);
         }
     }
 
@@ -709,7 +732,7 @@ impl Desk {
         let waited = if is_there(self) {
             Waited::Woken
         } else {
-            linux::wait(&words.wake, value, WORKER, Instant::NEVER)
+            self.memory.sleep(Sleeper::Worker(self.worker), value, Instant::NEVER)
         };
         words.asleep.store(0, Ordering::SeqCst);
         waited

@@ -10,22 +10,21 @@
 //! sleeps; else the helper, if one sleeps; else the dispatcher.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::arena::{Arena, Keep, Party, Slot};
-use super::channel::{DISPATCHER, HELPER, Lane, Memory, ReadRun};
+use super::channel::{Lane, Memory, ReadRun};
 use super::functions::Functions;
-use super::linux::{self, Bell, Waited};
 use super::message::{Kind, append, split};
 use super::outgoing::{Hands, Outgoing};
 use super::parcel::{self, Mode};
 use super::ring::Found;
 use super::scheduler::{JobId, Scheduler, Settings, Stage, Verdict};
 use super::store::{Items, Order, Results, Run, died, timed_out};
+use super::system::{self, Bell, Sleeper, Waited};
 use crate::time::Instant;
 
 /// What a pool asks of Python. None of it is called with the lock held.
@@ -94,7 +93,7 @@ pub struct Offer {
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) id: i32,
-    pub(super) file: Option<OwnedFd>,
+    pub(super) handle: Option<system::Process>,
     /// A thread that has left.
     pub(super) ended: bool,
 }
@@ -229,12 +228,12 @@ impl Pool {
             state: State::Running,
             failure: None,
             finished: Vec::new(),
-            past: Past { since: linux::now(), ..Past::default() },
+            past: Past { since: system::now(), ..Past::default() },
             waiting: 0,
             deadline: Instant::NEVER,
             terminated_at: None,
         };
-        if memory.file().is_none() {
+        if !memory.is_shared() {
             core.functions.remember_freed(); // in one process they hold objects
         }
         Ok(Arc::new(Self {
@@ -248,18 +247,18 @@ impl Pool {
             dispatcher_until: AtomicU64::new(0),
             host,
             threads: Mutex::new(Vec::new()),
-            owner: linux::process_id(),
+            owner: system::process_id(),
         }))
     }
 
     /// Whether this process made the pool. In any other nothing may be called: the lock may be held for ever.
     pub fn is_ours(&self) -> bool {
-        linux::process_id() == self.owner
+        system::process_id() == self.owner
     }
 
-    /// The descriptor of the shared memory.
-    pub fn file(&self) -> Option<i32> {
-        self.memory.file()
+    /// The descriptors that a worker inherits.
+    pub fn files(&self, worker: usize) -> Vec<i32> {
+        self.memory.files(worker)
     }
 
     /// The shared memory.
@@ -645,7 +644,7 @@ impl Pool {
     pub fn statistics(&self) -> Statistics {
         let mut core = self.lock();
         self.pump(&mut core);
-        let (now, past) = (linux::now(), &core.past);
+        let (now, past) = (system::now(), &core.past);
         let mut found = Statistics {
             seconds: (now - past.since).as_secs_f64(),
             done: past.done,
@@ -673,7 +672,7 @@ impl Pool {
 
     /// The dispatcher's life.
     pub fn dispatch(&self) {
-        linux::block_signals();
+        system::block_signals();
         loop {
             let bell = self.memory.pool().bell.load(Ordering::SeqCst);
             let mut core = self.lock();
@@ -687,7 +686,7 @@ impl Pool {
             self.dispatcher_until.store(until.as_nanos(), Ordering::SeqCst);
             drop(core);
             if finished.is_empty() {
-                linux::wait(&self.memory.pool().bell, bell, DISPATCHER, until);
+                self.memory.sleep(Sleeper::Dispatcher, bell, until);
             } else {
                 self.host.deliver(finished);
             }
@@ -702,7 +701,7 @@ impl Pool {
         mut check: impl FnMut() -> Result<(), E>,
     ) -> Result<Waiting, E> {
         let mut watch = Watch { pool: self, helps: false, heard: 0 };
-        let mut checked = linux::now();
+        let mut checked = system::now();
         loop {
             watch.help();
             let bell = self.memory.pool().bell.load(Ordering::SeqCst);
@@ -713,7 +712,7 @@ impl Pool {
                 watch.leave(&core);
                 return Ok(end);
             }
-            let now = linux::now();
+            let now = system::now();
             if now >= deadline {
                 watch.leave(&core);
                 return Ok(Waiting::TimedOut);
@@ -730,8 +729,8 @@ impl Pool {
                 core.waiting -= 1;
                 Waited::Woken
             };
-            if waited == Waited::Interrupted || linux::now() - checked >= PATIENCE {
-                checked = linux::now();
+            if waited == Waited::Interrupted || system::now() - checked >= PATIENCE {
+                checked = system::now();
                 if let Err(error) = check() {
                     watch.leave(&self.lock());
                     return Err(error);
@@ -752,14 +751,14 @@ impl Pool {
         }
         SPIN.store((SPIN.load(Ordering::Relaxed) / 2).max(SPIN_MIN), Ordering::Relaxed);
         words.awake.fetch_sub(1, Ordering::SeqCst);
-        let waited = linux::wait(&words.bell, bell, HELPER, until);
+        let waited = self.memory.sleep(Sleeper::Helper, bell, until);
         words.awake.fetch_add(1, Ordering::SeqCst);
         waited
     }
 
     /// Reads what is there, tells the scheduler, hands out.
     pub(super) fn pump(&self, core: &mut Core) {
-        let now = linux::now();
+        let now = system::now();
         let mut arrived = false;
         for worker in 0..core.lanes.len() {
             arrived |= core.attend(worker, now);
@@ -777,7 +776,7 @@ impl Pool {
             }
             self.bell.ring();
         }
-        core.past.pumping += (linux::now() - now).as_nanos() as u64;
+        core.past.pumping += (system::now() - now).as_nanos() as u64;
     }
 
     /// Somebody may wait for what has just happened.
@@ -799,9 +798,8 @@ impl Pool {
     }
 
     pub(super) fn poke_dispatcher(&self) {
-        let bell = &self.memory.pool().bell;
-        bell.fetch_add(1, Ordering::SeqCst);
-        linux::wake(bell, DISPATCHER);
+        self.memory.pool().bell.fetch_add(1, Ordering::SeqCst);
+        self.memory.wake(Sleeper::Dispatcher);
     }
 
     /// Marks a missing worker as being started; says which.
@@ -819,19 +817,19 @@ impl Pool {
         let core = &mut *core;
         let worker = core.scheduler.absent().find(|&worker| core.processes[worker].is_none())?;
         core.past.started += 1;
-        core.processes[worker] = Some(Process { id: 0, file: None, ended: false });
+        core.processes[worker] = Some(Process { id: 0, handle: None, ended: false });
         Some(worker)
     }
 
     /// The worker that was being started is there.
     pub(super) fn welcome(&self, worker: usize, id: i32) {
-        let file = if id == 0 { None } else { linux::open_process(id).ok() };
+        let handle = if id == 0 { None } else { system::Process::open(id).ok() };
         let mut core = self.lock();
         // It may have ended already: a thread has said so, a process is not found.
         let has_left = core.processes[worker].as_ref().is_some_and(|process| process.ended);
-        let ended = has_left || id != 0 && file.is_none();
-        core.processes[worker] = Some(Process { id, file, ended });
-        core.scheduler.start(worker, linux::now());
+        let ended = has_left || id != 0 && handle.is_none();
+        core.processes[worker] = Some(Process { id, handle, ended });
+        core.scheduler.start(worker, system::now());
         self.pump(&mut core);
         self.share_the_watch(&core, false);
         self.bell.ring();
@@ -842,19 +840,19 @@ impl Pool {
         let mut core = self.lock();
         core.past.started += core.processes.len() as u64;
         for worker in 0..core.processes.len() {
-            core.processes[worker] = Some(Process { id: 0, file: None, ended: false });
+            core.processes[worker] = Some(Process { id: 0, handle: None, ended: false });
             core.strangers.insert(worker);
-            core.scheduler.start(worker, linux::now());
+            core.scheduler.start(worker, system::now());
         }
     }
 
     /// Who a worker is that was on its way.
     pub(super) fn meet(&self, worker: usize, id: i32) {
-        let file = linux::open_process(id).ok();
-        let ended = file.is_none();
+        let handle = system::Process::open(id).ok();
+        let ended = handle.is_none();
         let mut core = self.lock();
         core.strangers.remove(&worker);
-        core.processes[worker] = Some(Process { id, file, ended });
+        core.processes[worker] = Some(Process { id, handle, ended });
         // It may work already, and what was to be done to it could not be done to a stranger.
         if core.doomed.remove(&worker) {
             core.kill(worker);
@@ -903,10 +901,9 @@ impl Pool {
     /// Everything that waits shall look again.
     pub(super) fn tell_everybody(&self) {
         self.changed.notify_all();
-        let bell = &self.memory.pool().bell;
-        bell.fetch_add(1, Ordering::SeqCst);
-        linux::wake(bell, HELPER);
-        linux::wake(bell, DISPATCHER);
+        self.memory.pool().bell.fetch_add(1, Ordering::SeqCst);
+        self.memory.wake(Sleeper::Helper);
+        self.memory.wake(Sleeper::Dispatcher);
     }
 }
 
@@ -1164,14 +1161,14 @@ impl Core {
     }
 
     fn signal(&self, worker: usize, signal: i32) {
-        if let Some(file) = self.processes[worker].as_ref().and_then(|process| process.file.as_ref()) {
-            linux::signal(file, signal);
+        if let Some(handle) = self.processes[worker].as_ref().and_then(|process| process.handle.as_ref()) {
+            handle.signal(signal);
         }
     }
 
     /// It can be ended, now or as soon as it is known.
     fn is_process(&self, worker: usize) -> bool {
-        let is_known = self.processes[worker].as_ref().is_some_and(|process| process.file.is_some());
+        let is_known = self.processes[worker].as_ref().is_some_and(|process| process.handle.is_some());
         is_known || self.strangers.contains(&worker)
     }
 

@@ -6,14 +6,12 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::linux;
+use super::system::{self, Waited};
 use crate::time::Instant;
 
 /// Somebody forks; below it: how many threads are inside.
 const HELD: u32 = 1 << 31;
 static WORD: AtomicU32 = AtomicU32::new(0);
-/// Everybody sleeps with the same bit: those who wait are few, and each looks again.
-const ANYBODY: u32 = 1;
 
 thread_local! {
     /// How often this thread went inside without leaving.
@@ -41,7 +39,7 @@ fn enter_first() {
     loop {
         let seen = WORD.load(Ordering::SeqCst);
         if seen & HELD != 0 {
-            linux::wait(&WORD, seen, ANYBODY, Instant::NEVER);
+            system::wait_here(&WORD, seen, Instant::NEVER);
         } else if WORD.compare_exchange(seen, seen + 1, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
             return;
         }
@@ -53,7 +51,7 @@ impl Drop for Inside {
         let depth = DEPTH.get() - 1;
         DEPTH.set(depth);
         if depth == 0 && WORD.fetch_sub(1, Ordering::SeqCst) & HELD != 0 {
-            wake();
+            system::wake_here(&WORD);
         }
     }
 }
@@ -70,7 +68,7 @@ fn hold_first(deadline: Instant) -> bool {
     loop {
         let seen = WORD.load(Ordering::SeqCst);
         if seen & HELD != 0 {
-            if linux::wait(&WORD, seen, ANYBODY, deadline) == linux::Waited::TimedOut {
+            if system::wait_here(&WORD, seen, deadline) == Waited::TimedOut {
                 return false;
             }
         } else if WORD.compare_exchange(seen, seen | HELD, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
@@ -82,7 +80,7 @@ fn hold_first(deadline: Instant) -> bool {
         if seen == HELD {
             return true;
         }
-        if linux::wait(&WORD, seen, ANYBODY, deadline) == linux::Waited::TimedOut {
+        if system::wait_here(&WORD, seen, deadline) == Waited::TimedOut {
             open();
             return false;
         }
@@ -100,17 +98,14 @@ pub fn release() {
 
 /// In the child of a fork: this is the only thread, whoever else was inside.
 pub fn renew() {
+    system::wake_nobody_here();
     let held = if HOLDS.get() > 0 { HELD } else { 0 };
     WORD.store(held + DEPTH.get().min(1), Ordering::SeqCst);
 }
 
 fn open() {
     WORD.fetch_and(!HELD, Ordering::SeqCst);
-    wake();
-}
-
-fn wake() {
-    while linux::wake(&WORD, ANYBODY) {}
+    system::wake_here(&WORD);
 }
 
 #[cfg(test)]
@@ -123,7 +118,7 @@ mod tests {
     use super::*;
 
     fn gives_up() -> bool {
-        thread::scope(|scope| scope.spawn(|| !hold(linux::now() + Duration::from_millis(1))).join())
+        thread::scope(|scope| scope.spawn(|| !hold(system::now() + Duration::from_millis(1))).join())
             .is_ok_and(|x| x)
     }
 
@@ -141,7 +136,7 @@ mod tests {
                 });
             }
             for _ in 0..200 {
-                assert!(hold(linux::now() + Duration::from_secs(60)));
+                assert!(hold(system::now() + Duration::from_secs(60)));
                 forks.store(true, Ordering::SeqCst);
                 thread::yield_now();
                 forks.store(false, Ordering::SeqCst);

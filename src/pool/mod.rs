@@ -14,7 +14,7 @@
 //! - [`store`], [`functions`]: what is kept of a job; what tasks call.
 //! - `outgoing`, `driver`, `supervisor`: the scheduler on real rings, threads and processes.
 //! - `gate`: the pool's threads are held while the user's thread forks.
-//! - `linux`: what is asked of the operating system. All conditional code is there.
+//! - `system`: what is asked of the operating system. All conditional code is there.
 
 pub mod arena;
 pub mod functions;
@@ -24,15 +24,15 @@ pub mod ring;
 pub mod scheduler;
 pub mod store;
 
-#[cfg(all(feature = "pool", target_os = "linux"))]
+#[cfg(all(feature = "pool", any(target_os = "linux", target_os = "macos")))]
 pub mod channel;
-#[cfg(all(feature = "pool", target_os = "linux"))]
+#[cfg(all(feature = "pool", any(target_os = "linux", target_os = "macos")))]
 pub mod driver;
-#[cfg(all(feature = "pool", target_os = "linux"))]
+#[cfg(all(feature = "pool", any(target_os = "linux", target_os = "macos")))]
 pub mod gate;
-#[cfg(all(feature = "pool", target_os = "linux"))]
-pub mod linux;
-#[cfg(all(feature = "pool", target_os = "linux"))]
+#[cfg(all(feature = "pool", any(target_os = "linux", target_os = "macos")))]
 mod outgoing;
-#[cfg(all(feature = "pool", target_os = "linux"))]
+#[cfg(all(feature = "pool", any(target_os = "linux", target_os = "macos")))]
 mod supervisor;
+#[cfg(all(feature = "pool", any(target_os = "linux", target_os = "macos")))]
+pub mod system;

@@ -1,12 +1,11 @@
 //! Sees workers end, buries them, starts others; ends them all when the pool shall stop.
 
-use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::driver::{Failure, Pool, State};
-use super::linux;
+use super::system;
 use crate::time::Instant;
 
 /// How often to look whether the arena is in use.
@@ -108,7 +107,7 @@ impl Pool {
     }
 
     fn supervise(&self) {
-        linux::block_signals();
+        system::block_signals();
         self.meet_strangers();
         let mut idle = Idle::default();
         let mut is_dismissed = false;
@@ -118,12 +117,11 @@ impl Pool {
                 self.host.dismiss();
             }
             let (workers, deadline) = self.look_around();
-            let deadline = deadline.min(idle.look(self, linux::now()));
-            let files: Vec<i32> =
-                [self.bell.descriptor()].into_iter().chain(workers.iter().map(|&(_, file)| file)).collect();
-            let ended = linux::readable(&files, deadline);
+            let deadline = deadline.min(idle.look(self, system::now()));
+            let watched: Vec<i32> = workers.iter().map(|&(_, watched)| watched).collect();
+            let ended = system::ended(Some(self.bell.descriptor()), &watched, deadline);
             self.bell.hush();
-            let ended = workers.iter().zip(&ended[1..]).filter(|(_, ended)| **ended);
+            let ended = workers.iter().zip(ended).filter(|(_, ended)| *ended);
             let mut gone: Vec<usize> = ended.map(|(&(worker, _), _)| worker).collect();
             gone.extend(self.threads_that_left());
             gone.sort_unstable();
@@ -149,14 +147,14 @@ impl Pool {
         }
     }
 
-    /// Living workers with their descriptors, and when to look again though nothing happens.
+    /// Living workers with what is watched of them, and when to look again though nothing happens.
     fn look_around(&self) -> (Vec<(usize, i32)>, Instant) {
         let core = self.lock();
-        let files = core.processes.iter().enumerate().filter_map(|(worker, process)| {
-            let file = process.as_ref()?.file.as_ref()?;
-            Some((worker, file.as_raw_fd()))
+        let living = core.processes.iter().enumerate().filter_map(|(worker, process)| {
+            let handle = process.as_ref()?.handle.as_ref()?;
+            Some((worker, handle.watched()))
         });
-        (files.collect(), core.terminated_at.map_or(Instant::NEVER, |at| at + GRACE))
+        (living.collect(), core.terminated_at.map_or(Instant::NEVER, |at| at + GRACE))
     }
 
     fn threads_that_left(&self) -> Vec<usize> {
@@ -167,20 +165,29 @@ impl Pool {
 
     fn bury(&self, worker: usize) {
         // Nobody asks how a worker left that was told to: the host sees to them all when it stops.
-        let is_ending = self.lock().is_ending();
+        let is_ending = self.part_with(worker);
         let status = if is_ending { None } else { self.host.reap(worker) };
         let mut core = self.lock();
-        core.bury(worker, status, linux::now());
+        core.bury(worker, status, system::now());
         self.clear(&mut core, worker);
         self.pump(&mut core);
         drop(core);
         self.tell_everybody();
     }
 
+    /// No signal is meant for a worker that has ended. Says whether all workers are ending.
+    fn part_with(&self, worker: usize) -> bool {
+        let mut core = self.lock();
+        if let Some(handle) = core.processes[worker].as_mut().and_then(|process| process.handle.as_mut()) {
+            handle.part_with();
+        }
+        core.is_ending()
+    }
+
     /// Does what the pool's state asks for; says whether all is over.
     fn finish(&self) -> bool {
         let mut core = self.lock();
-        let now = linux::now();
+        let now = system::now();
         match core.state {
             State::Running => return false,
             State::Closing if !core.is_idle() => return false,
@@ -194,8 +201,8 @@ impl Pool {
                 if let Some(signal) = signal {
                     core.terminated_at = Some(now);
                     for process in core.processes.iter().flatten() {
-                        if let Some(file) = &process.file {
-                            linux::signal(file, signal);
+                        if let Some(handle) = &process.handle {
+                            handle.signal(signal);
                         }
                     }
                 }
@@ -207,7 +214,7 @@ impl Pool {
             .processes
             .iter()
             .flatten()
-            .all(|process| abandons && process.file.is_none() && process.id == 0);
+            .all(|process| abandons && process.handle.is_none() && process.id == 0);
         if is_over {
             core.state = State::Stopped;
             drop(core);

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use coterie::pool::channel::{Desk, Memory, Next};
 use coterie::pool::driver::{Host, Offer, Pool, Waiting};
-use coterie::pool::linux;
 use coterie::pool::message::{Kind, append, split};
 use coterie::pool::ring::Found;
 use coterie::pool::scheduler::{JobId, Settings};
 use coterie::pool::store::{Order, Run};
+use coterie::pool::system;
 use coterie::random::Random;
 
 /// What the workers do and undergo.
@@ -130,7 +130,7 @@ fn soak(order: Order, seed: u64, items: usize, deaths: u64, settings: Settings) 
     let judged = answers(&pool, order, items).and_then(|runs| judge(&fates, &runs, items, settings.retries));
     pool.terminate();
     let everybody =
-        |pool: &Pool| pool.wait_stopped(linux::now() + Duration::from_secs(60), || Ok::<_, ()>(()));
+        |pool: &Pool| pool.wait_stopped(system::now() + Duration::from_secs(60), || Ok::<_, ()>(()));
     everybody(&pool).expect("nobody interrupts");
     pool.join_threads();
     judged
@@ -159,7 +159,7 @@ fn answers(pool: &Pool, order: Order, items: usize) -> Result<Vec<Run>, String> 
             return Ok(runs);
         }
         if more.is_empty() {
-            let waited = pool.wait_some(job, linux::now() + Duration::from_secs(20), || Ok::<_, ()>(()));
+            let waited = pool.wait_some(job, system::now() + Duration::from_secs(20), || Ok::<_, ()>(()));
             match waited.expect("nobody interrupts") {
                 Waiting::Over => {}
                 waiting => return Err(format!("no answer: {waiting:?}")),
@@ -255,7 +255,7 @@ fn a_pool_whose_own_thread_panics_says_so_and_nobody_waits_for_ever() {
         answered.map(|runs| runs.len())
     );
     pool.terminate();
-    let deadline = linux::now() + Duration::from_secs(20);
+    let deadline = system::now() + Duration::from_secs(20);
     let stopped = pool.wait_stopped(deadline, || Ok::<_, ()>(())).expect("nobody interrupts");
     assert!(matches!(stopped, Waiting::Over), "{stopped:?}");
     pool.join_threads();

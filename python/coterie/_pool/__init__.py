@@ -5,7 +5,8 @@
 - `starters.py`, `template.py`, `worker.py`: how workers come to be, and what they do.
 - `relay.py`, `seeds.py`, `limits.py`: what surrounds a task: handlers and streams, random numbers, numeric threads.
 - `cpus.py`: how many workers there should be.
-- `executor.py`, `asynchronous.py`: the same core behind other faces. `elsewhere.py`: what stands for them off Linux.
+- `executor.py`, `asynchronous.py`: the same core behind other faces. `elsewhere.py`: what stands for them on other
+  systems than Linux and macOS.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from concurrent.futures import Future
 from typing import Any, NoReturn
 
@@ -16,8 +17,8 @@ class Pool:
     def __new__(cls, *args: Any, **settings: Any) -> NoReturn:  # noqa: ARG004 - whatever a pool would take
         """Say what to do instead."""
         raise ConfigError(
-            f"coterie.{cls.__name__} needs Linux in this version, with backend='thread' too: its workers wait on "
-            "futexes. Until then use multiprocessing or concurrent.futures here; the rest of the package works."
+            f"coterie.{cls.__name__} needs Linux or macOS, with backend='thread' too: it is not there for {sys.platform}. "
+            "Use multiprocessing or concurrent.futures here; the rest of the package works."
         )
 
 

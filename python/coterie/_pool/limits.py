@@ -69,11 +69,27 @@ def loaded() -> tuple[str, ...]:
     if not any(name in sys.modules for name in _LOADERS):
         return ()
     if _seen[0] != len(sys.modules):
-        with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123 - pathlib loads slowly
-            paths = {line[line.index("/") :].rstrip() for line in maps if "/" in line}
+        paths = _images() if sys.platform == "darwin" else _mapped()
         found = (path for path in paths if any(name in path.rsplit("/", 1)[1] for name in _LIBRARIES))
         _seen = (len(sys.modules), tuple(found))
     return _seen[1]
+
+
+def _mapped() -> set[str]:
+    """Files that are mapped into this process, on Linux."""
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:  # noqa: PTH123 - pathlib loads slowly
+        return {line[line.index("/") :].rstrip() for line in maps if "/" in line}
+
+
+def _images() -> set[str]:
+    """What macOS's linker has loaded into this process."""
+    import ctypes  # noqa: PLC0415 - who has loaded such a library has loaded this
+
+    linker = ctypes.CDLL(None)
+    name = linker._dyld_get_image_name
+    name.restype, name.argtypes = ctypes.c_char_p, [ctypes.c_uint32]
+    paths = (name(place) for place in range(linker._dyld_image_count()))
+    return {path.decode(errors="replace") for path in paths if path and b"/" in path}
 
 
 # How many modules there were when we looked, and what was found.

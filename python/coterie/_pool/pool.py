@@ -78,7 +78,7 @@ class Pool:
     context : multiprocessing context, optional
         How workers start. By default as `multiprocessing.set_start_method` says; and if it was not called, or asks for
         Python's own default, workers are forked: from this process as it is now when it has one thread, else from a
-        new interpreter.
+        new interpreter. On macOS, where a fork is not safe, they are spawned.
     backend : {"process", "thread"}
         Whether workers are processes, or threads of this process.
     retries : int, default 0
@@ -207,8 +207,7 @@ class Pool:
             self._relay = Relay() if logs else None
             starter = _starter(
                 context,
-                cast("int", self._core.file()),
-                processes,
+                [tuple(self._core.files(worker)) for worker in range(processes)],
                 Place.below(processes, blas_threads),
                 Begin(self._relay, initializer),
                 initargs,
@@ -817,23 +816,25 @@ def _check_sizes(sizes: Mapping[str, int | None]) -> None:
 
 def _starter(
     context: Any,
-    file: int,
-    workers: int,
+    files: list[tuple[int, ...]],
     place: Place,
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
     name: str | None,
 ) -> Starter:
     method = _wished(context)
+    if method is None and sys.platform == "darwin":
+        # Apple's libraries do not survive a fork: there a program begins anew, as multiprocessing does it.
+        method = "spawn"
     context = context or multiprocessing.get_context(method or "fork")
     if method in ("spawn", "forkserver"):
-        return ByContext(context, file, workers, place, initializer, initargs)
+        return ByContext(context, files, place, initializer, initargs)
     process = context.Process
     names = f"{name}-{{}}" if name else f"{process.__name__.replace('Process', 'PoolWorker')}-{{}}"
     with alone() as is_alone:
         if method == "fork" or is_alone:
-            return ForkedTemplate(file, workers, place, initializer, initargs, names, process)
-    return FreshTemplate(file, workers, place, initializer, initargs, names, process)
+            return ForkedTemplate(files, place, initializer, initargs, names, process)
+    return FreshTemplate(files, place, initializer, initargs, names, process)
 
 
 def _wished(context: BaseContext | None) -> str | None:

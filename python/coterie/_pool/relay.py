@@ -6,12 +6,14 @@ A record is one datagram, so a worker that dies in the middle of one leaves noth
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.util
 import io
 import pickle
 import socket
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 # Longer than this a text is cut: a datagram has an end.
 _TEXT_MAX = 1 << 14
 _DATAGRAM_MAX = 1 << 17
+# What keeps records apart. macOS has no packets in order, but its datagrams stay in order between two sockets of a machine.
+_KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 # How long a worker waits for a reader that does not read, and the end of a pool for a handler that does not return.
 _PATIENCE = 1.0
 
@@ -36,8 +40,12 @@ class Relay:
     """The pool's side."""
 
     def __init__(self) -> None:
-        self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, _KIND)
         self._ours.setblocking(False)
+        if _KIND == socket.SOCK_DGRAM:
+            # macOS would take no datagram longer than two kilobytes.
+            self.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _DATAGRAM_MAX)
+            self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * _DATAGRAM_MAX)
         self._lock = threading.Lock()
         self._listener: PoolListener | None = None
         self._heard = 0
@@ -48,14 +56,22 @@ class Relay:
 
     def stop(self) -> None:
         """Hear what was said to the end, and no more."""
+        heard, is_told = -1, False
+        while self._listener is not None:
+            is_told = is_told or self._say_goodbye()
+            # A handler that takes long is waited for as long as it gets on; one whose lock is taken, not for ever.
+            if self._listener.join(_PATIENCE) or heard == self._heard:
+                break
+            heard = self._heard
+        self.leave()
+
+    def _say_goodbye(self) -> bool:
+        """The last that is heard. Datagrams have no end of file; there it is nothing, which nobody else says."""
+        if _KIND == socket.SOCK_DGRAM and not _send(self.theirs, b"", socket.MSG_DONTWAIT):
+            return False
         with contextlib.suppress(OSError):
             self.theirs.shutdown(socket.SHUT_RDWR)
-        if self._listener is not None:
-            heard = -1
-            # A handler that takes long is waited for as long as it gets on; one whose lock is taken, not for ever.
-            while not self._listener.join(_PATIENCE) and heard != self._heard:
-                heard = self._heard
-        self.leave()
+        return True
 
     def leave(self) -> None:
         """Let go of the sockets."""
@@ -298,5 +314,18 @@ def _say(mouth: socket.socket, what: tuple[Any, ...], plain: str | None) -> None
             said = pickle.dumps(("log", fields))
         else:
             said = pickle.dumps((what[0], plain, UserWarning, *what[3:]))
-    with contextlib.suppress(OSError):  # nobody hears: the pool is about to end
-        mouth.send(said)
+    _send(mouth, said)
+
+
+def _send(mouth: socket.socket, said: bytes, flags: int = 0) -> bool:
+    """Waits for room, where a datagram itself does not; says whether there was some."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            mouth.send(said, flags)
+        except OSError as error:
+            if error.errno not in (errno.ENOBUFS, errno.EAGAIN) or time.monotonic() > end:
+                return False  # nobody hears: the pool is about to end
+            time.sleep(0.001)
+        else:
+            return True

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import select
 import signal
 import socket
 import sys
@@ -25,7 +24,7 @@ from multiprocessing.context import BaseContext, set_spawning_popen
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
-from coterie._coterie import PoolDesk, pool_hold, pool_pin, pool_resume
+from coterie._coterie import PoolDesk, pool_await_end, pool_hold, pool_pin, pool_resume
 from coterie._pool import template
 from coterie._pool.functions import ImportedMain, InheritedMain, Main, dump_by_value, loads
 from coterie._pool.template import LEAVE, REAP, REPLY, REQUEST, START, UNKNOWN, Plan
@@ -92,14 +91,7 @@ class Member:
                 os.kill(self.pid, number)
 
     def _has_ended(self, timeout: float | None) -> bool:
-        try:
-            descriptor = os.pidfd_open(self.pid)
-        except OSError:
-            return True
-        try:
-            return bool(select.select([descriptor], [], [], timeout)[0])
-        finally:
-            os.close(descriptor)
+        return pool_await_end(self.pid, None if timeout is None else max(0.0, timeout))
 
     def __repr__(self) -> str:
         state = "started" if self.exitcode is None else f"stopped exitcode={self.exitcode}"
@@ -125,8 +117,7 @@ class _Template:
 
     def _plan(
         self,
-        file: int,
-        workers: int,
+        files: list[tuple[int, ...]],
         place: Place,
         initializer: Initializer,
         initargs: tuple[Any, ...],
@@ -135,10 +126,10 @@ class _Template:
     ) -> Plan:
         current: Any = processes.current_process()
         counter: Any = processes._process_counter  # type: ignore[attr-defined]
-        numbers = tuple(next(counter) for _ in range(workers))
+        numbers = tuple(next(counter) for _ in files)
         self._numbers.extend(enumerate(numbers))
         return Plan(
-            file=file,
+            files=files,
             numbers=numbers,
             sentinel=sentinel,
             process=process,
@@ -239,8 +230,7 @@ class ForkedTemplate(_Template):
 
     def __init__(
         self,
-        file: int,
-        workers: int,
+        files: list[tuple[int, ...]],
         place: Place,
         initializer: Initializer,
         initargs: tuple[Any, ...],
@@ -249,7 +239,7 @@ class ForkedTemplate(_Template):
     ) -> None:
         super().__init__(names)
         self.main: Main = InheritedMain()
-        plan = self._plan(file, workers, place, initializer, initargs, process, self._sentinel)
+        plan = self._plan(files, place, initializer, initargs, process, self._sentinel)
         util._flush_std_streams()  # type: ignore[attr-defined]
         with warnings.catch_warnings():
             if has_one_thread():
@@ -272,8 +262,7 @@ class FreshTemplate(_Template):
 
     def __init__(
         self,
-        file: int,
-        workers: int,
+        files: list[tuple[int, ...]],
         place: Place,
         initializer: Initializer,
         initargs: tuple[Any, ...],
@@ -286,7 +275,7 @@ class FreshTemplate(_Template):
         self.main = Main()
         self._lent: list[int] = []
         data, pipe = os.pipe()
-        plan = self._plan(file, workers, place.afar(), initializer, initargs, process, self._sentinel)
+        plan = self._plan(files, place.afar(), initializer, initargs, process, self._sentinel)
         preparation = spawn.get_preparation_data("template")
         for key in ("init_main_from_name", "init_main_from_path"):
             preparation.pop(key, None)
@@ -306,8 +295,9 @@ class FreshTemplate(_Template):
             code.encode(),
         ]
         # What the plan holds of sockets and files is inherited under its own number.
-        kept = (file, data, self._sentinel, self._theirs.fileno(), *self._lent)
-        self._pid = util.spawnv_passfds(os.fsencode(command), arguments, kept)
+        own = (data, self._sentinel, self._theirs.fileno())
+        kept = {*own, *self._lent, *(file for each in files for file in each)}
+        self._pid = util.spawnv_passfds(os.fsencode(command), arguments, sorted(kept))
         self._theirs.close()
         os.close(self._sentinel)
         os.close(data)
@@ -352,14 +342,14 @@ class _Begun:
 
 
 def _work(
-    file: int,
+    files: tuple[int, ...],
     workers: int,
     worker: int,
     sentinel: int,
     place: Place,
     begun: tuple[Initializer, tuple[Any, ...]],
 ) -> None:
-    work(file, workers, worker, sentinel, False, place, *begun)
+    work(files, workers, worker, sentinel, False, place, *begun)
 
 
 @contextlib.contextmanager
@@ -385,15 +375,14 @@ class ByContext:
     def __init__(
         self,
         context: BaseContext,
-        file: int,
-        workers: int,
+        files: list[tuple[int, ...]],
         place: Place,
         initializer: Initializer,
         initargs: tuple[Any, ...],
     ) -> None:
         self.main: Main = ImportedMain()
         self._context: Any = context
-        self._file, self._workers, self._place = file, workers, place.afar()
+        self._files, self._place = files, place.afar()
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
         self._begun = _Begun(initializer, initargs, self.main)
         self._sentinel, self._alive = os.pipe()
@@ -403,8 +392,8 @@ class ByContext:
     def start(self, worker: int) -> int:
         with self._lock:
             arguments = (
-                _Inherited(self._file),
-                self._workers,
+                tuple(map(_Inherited, self._files[worker])),
+                len(self._files),
                 worker,
                 _Inherited(self._sentinel),
                 self._place,

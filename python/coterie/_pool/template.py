@@ -24,7 +24,8 @@ UNKNOWN = -(1 << 31)
 class Plan(NamedTuple):
     """What all workers of a pool have in common."""
 
-    file: int
+    # The descriptors that each of them inherits.
+    files: list[tuple[int, ...]]
     # The numbers of the workers that are started at once, one each.
     numbers: tuple[int, ...]
     sentinel: int
@@ -76,7 +77,7 @@ def _start(channel: socket.socket, plan: Plan, worker: int, number: int) -> int:
 
 
 def _process(plan: Plan, worker: int, number: int) -> Any:
-    arguments = (plan.file, len(plan.numbers), worker, plan.sentinel, True, plan.place)
+    arguments = (plan.files[worker], len(plan.files), worker, plan.sentinel, True, plan.place)
     process: Any = plan.process(target=work, args=(*arguments, plan.initializer, plan.initargs))
     process._identity = (*plan.identity, number)
     process._parent_pid = plan.parent_id

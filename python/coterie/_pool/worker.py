@@ -136,7 +136,7 @@ class Place(NamedTuple):
 
 
 def work(
-    file: int,
+    files: tuple[int, ...],
     workers: int,
     worker: int,
     sentinel: int,
@@ -145,11 +145,11 @@ def work(
     initializer: Callable[..., object] | None,
     initargs: tuple[Any, ...],
 ) -> None:
-    """The life of a worker process: `file` is the pool's memory, `sentinel` ends with the pool's process."""
+    """The life of a worker process: `files` lead to the pool's memory, `sentinel` ends with the pool's process."""
     if not group:
         os.setpgid(0, 0)  # a terminal's Ctrl-C is for the pool's process, which decides what becomes of tasks
         place.take()  # with a template, that has taken it
-    desk = PoolDesk(file, workers, worker)
+    desk = PoolDesk(list(files), workers, worker)
     if desk.is_superfluous() and getattr(initializer, "is_bare", False):
         return  # the pool was closed before we were there, and nobody would see a difference
     limits.limit(place.threads, place.libraries)

@@ -43,7 +43,7 @@ def __getattr__(name: str) -> Any:
     # Who wants a pool needs no client, and the other way round.
     if name not in __all__:
         raise AttributeError(f"module 'coterie.aio' has no attribute {name!r}")
-    if name == "Pool" and sys.platform != "linux":
+    if name == "Pool" and sys.platform not in ("linux", "darwin"):
         from coterie._pool import elsewhere as home  # noqa: PLC0415
     elif name == "Pool":
         from coterie._pool import asynchronous as home  # noqa: PLC0415

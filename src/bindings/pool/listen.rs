@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use pyo3::prelude::*;
 
 use super::super::guard;
-use crate::pool::linux;
+use crate::pool::system;
 use crate::time::Instant;
 
 /// Calls a function whenever a descriptor can be read, until it says False. Its thread is none of Python's while it
@@ -28,20 +28,20 @@ impl PoolListener {
             let (end, alive) = mpsc::channel();
             let listen = move || {
                 let _end = end;
-                linux::block_signals();
+                system::block_signals();
                 // Nobody knows why a sleep ended early; then nothing is to be read, and that is not the end.
-                while !linux::readable(&[file], Instant::NEVER)[0] || is_heard(&hear) {}
+                while !system::readable(&[file], Instant::NEVER)[0] || is_heard(&hear) {}
                 Python::attach(|_| drop(hear));
             };
             let thread = std::thread::Builder::new().name("coterie-listen".into()).spawn(listen)?;
-            Ok(Self { alive: Mutex::new(Some((alive, thread))), owner: linux::process_id() })
+            Ok(Self { alive: Mutex::new(Some((alive, thread))), owner: system::process_id() })
         })
     }
 
     /// Waits so many seconds for the thread to end; says whether it has. It does not wait for itself.
     fn join(&self, py: Python<'_>, timeout: f64) -> PyResult<bool> {
         guard::shielded(|| {
-            if linux::process_id() != self.owner {
+            if system::process_id() != self.owner {
                 return Ok(true);
             }
             let Some((alive, thread)) = guard::attached(py, &self.alive, Option::take)? else {

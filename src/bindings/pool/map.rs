@@ -11,9 +11,9 @@ use super::super::{errors, guard};
 use super::offer::{Offering, Source};
 use super::{PoolCore, check_signals};
 use crate::pool::driver::Waiting;
-use crate::pool::linux;
 use crate::pool::scheduler::JobId;
 use crate::pool::store::Run;
+use crate::pool::system;
 use crate::time::Instant;
 
 /// The values of a map, and the failure that came first.
@@ -118,7 +118,7 @@ impl PoolMap {
     }
 
     pub(super) fn advance(&self, core: &PoolCore, py: Python<'_>, timeout: Option<f64>) -> PyResult<u8> {
-        let end = |seconds| linux::now() + (Instant::from_seconds(seconds) - Instant::ZERO);
+        let end = |seconds| system::now() + (Instant::from_seconds(seconds) - Instant::ZERO);
         let deadline = timeout.map_or(Instant::NEVER, end);
         let mut state = self.take_state(py)?;
         let waited = self.work(core, py, &mut state, deadline);

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::pool::linux;
+use crate::pool::system;
 use crate::time::Instant;
 
 /// At most this many items are taken together: with them reading the clock costs a nanosecond or two an item.
@@ -26,7 +26,7 @@ pub(super) struct Stopwatch {
 
 impl Stopwatch {
     pub(super) fn new() -> Self {
-        let since = linux::now();
+        let since = system::now();
         Self { since, stride: 1, left: 0, marks: [since; 3], count: 0, parts: [0, 1, 0] }
     }
 
@@ -37,7 +37,7 @@ impl Stopwatch {
             self.left -= 1;
             return;
         }
-        self.marks[0] = linux::now();
+        self.marks[0] = system::now();
         self.count = 1;
     }
 
@@ -45,7 +45,7 @@ impl Stopwatch {
     #[inline]
     pub(super) fn lap(&mut self) {
         if self.count > 0 && self.count < 3 {
-            self.marks[self.count] = linux::now();
+            self.marks[self.count] = system::now();
             self.count += 1;
         }
     }
@@ -57,7 +57,7 @@ impl Stopwatch {
             return;
         }
         self.count = 0;
-        let now = linux::now();
+        let now = system::now();
         let [began, read, called] = self.marks;
         let between = |from: Instant, to: Instant| (to - from).as_nanos() as u64;
         self.parts = [between(began, read), between(read, called), between(called, now)];
@@ -72,12 +72,12 @@ impl Stopwatch {
 
     /// Nothing is to be done.
     pub(super) fn pause(&mut self, tell: impl FnOnce([u64; 3])) {
-        self.settle(linux::now(), tell);
+        self.settle(system::now(), tell);
     }
 
     /// The pause is over.
     pub(super) fn go_on(&mut self) {
-        self.since = linux::now();
+        self.since = system::now();
         self.left = self.left.min(1); // what comes after a pause may be something else
     }
 
@@ -98,23 +98,23 @@ pub(super) struct Spent<'a> {
 
 impl<'a> Spent<'a> {
     pub(super) fn on(sum: &'a AtomicU64) -> Self {
-        Self { sum, began: linux::now() }
+        Self { sum, began: system::now() }
     }
 }
 
 impl Spent<'_> {
     /// Does something that does not count.
     pub(super) fn aside<R>(&mut self, body: impl FnOnce() -> R) -> R {
-        let from = linux::now();
+        let from = system::now();
         let result = body();
-        self.began = self.began + (linux::now() - from);
+        self.began = self.began + (system::now() - from);
         result
     }
 }
 
 impl Drop for Spent<'_> {
     fn drop(&mut self) {
-        let span = (linux::now() - self.began).as_nanos() as u64;
+        let span = (system::now() - self.began).as_nanos() as u64;
         self.sum.fetch_add(span, Ordering::Relaxed); // a statistic
     }
 }

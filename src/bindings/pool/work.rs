@@ -13,10 +13,10 @@ use super::codec::{self, Arrival, Objects, Packed, Plain, Sender};
 use super::stopwatch::Stopwatch;
 use crate::pool::arena::{Arena, Keep, Party};
 use crate::pool::channel::{Desk, Memory, Next};
-use crate::pool::linux::{self, Waited};
 use crate::pool::message::Kind;
 use crate::pool::parcel::Mode;
 use crate::pool::ring::{Found, Stream};
+use crate::pool::system::{self, Waited};
 
 /// How an item is passed: as the one argument, as all positional arguments, or as a pair of arguments and keywords.
 #[derive(Clone, Copy)]
@@ -60,8 +60,9 @@ impl PoolDesk {
 #[pymethods]
 impl PoolDesk {
     #[new]
-    fn open(file: i32, workers: usize, worker: usize) -> PyResult<Self> {
-        guard::shielded(|| Ok(Self::new(Arc::new(Memory::open(file, workers)?), worker, None)))
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 hands over a list by value")]
+    fn open(files: Vec<i32>, workers: usize, worker: usize) -> PyResult<Self> {
+        guard::shielded(|| Ok(Self::new(Arc::new(Memory::open(&files, workers, worker)?), worker, None)))
     }
 
     /// Whether a SIGINT that came is meant for the item that runs.
@@ -119,8 +120,8 @@ impl PoolDesk {
 pub(in super::super) fn pool_follow(file: i32, group: bool) -> PyResult<()> {
     guard::shielded(|| {
         std::thread::Builder::new().name("coterie-follow".into()).spawn(move || {
-            linux::block_signals();
-            linux::follow_to_the_grave(file, group);
+            system::block_signals();
+            system::follow_to_the_grave(file, group);
         })?;
         Ok(())
     })
