@@ -285,7 +285,10 @@ fn mutants(options: &Options, which: &str) -> bool {
 mod planted {
     use std::collections::BTreeMap;
 
-    use super::*;
+    use super::{
+        AtomicU64, Duration, EPILOGUE, Failure, HORIZON, Instant, Kindred, Mutex, Options, Ordering, Planted,
+        replicated, standard, stored,
+    };
     use coterie::sim::{Plan, Trial, shrink};
 
     /// A planted bug that was seen.

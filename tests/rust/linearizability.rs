@@ -543,6 +543,47 @@ proptest! {
     }
 
     #[test]
+    fn queues_of_whose_dequeues_nobody_heard_are_judged_as_by_the_twin(
+        mut drawn in prop::collection::vec(drawn(prop_oneof![
+            Just(QueueAction::Enqueue(0)),
+            Just(QueueAction::DequeueEmpty),
+        ]), 0..9),
+        twist in 0..9_u32,
+        lost in any::<bool>(),
+    ) {
+        unique(&mut drawn, |asked, number| match asked {
+            QueueAction::Enqueue(_) => QueueAction::Enqueue(number),
+            other => other,
+        });
+        for one in &mut drawn {
+            one.unknown |= lost && one.point % 2 == 0 && one.asked == QueueAction::DequeueEmpty;
+        }
+        let operations = history::<PlainQueue>(&drawn, |answer| match answer {
+            QueueAction::Dequeue(_) if twist == 0 => QueueAction::DequeueEmpty,
+            QueueAction::Dequeue(_) | QueueAction::DequeueEmpty => QueueAction::Dequeue(twist),
+            other => other,
+        });
+        agree::<PlainQueue, _>(&Queue::new(), &operations)?;
+    }
+
+    #[test]
+    fn locks_that_expire_are_judged_as_by_the_twin(
+        drawn in prop::collection::vec(drawn((0..3_u32, any::<bool>()).prop_map(|(process, acquires)| {
+            if acquires { LockAction::Acquire { process, token: None } } else { LockAction::Release { process } }
+        })), 0..8),
+    ) {
+        let operations = history::<ExpiringLock>(&drawn, |answer| match answer {
+            LockAction::Acquire { process, token } => {
+                LockAction::Acquire { process, token: token.map(|token| token % 3 + 1) }
+            }
+            LockAction::Release { process } => LockAction::ReleaseRefused { process },
+            other => other,
+        });
+        prop_assert!(Lock::new(true, true).by_values(&operations).is_some());
+        agree::<ExpiringLock, _>(&Lock::new(true, true), &operations)?;
+    }
+
+    #[test]
     fn locks_are_judged_as_by_the_twin(
         drawn in prop::collection::vec(drawn((0..3_u32, any::<bool>()).prop_map(|(process, acquires)| {
             if acquires { LockAction::Acquire { process, token: None } } else { LockAction::Release { process } }
@@ -720,6 +761,24 @@ impl Object for SkippingLock {
             self.0.token = token - 1;
         }
         self.0.answer(asked)
+    }
+}
+
+/// A lock that may be lost at any time: only its tokens say anything.
+#[derive(Clone)]
+struct ExpiringLock(u32);
+
+impl Object for ExpiringLock {
+    type Action = LockAction;
+
+    fn new() -> Self {
+        Self(0)
+    }
+
+    fn answer(&mut self, asked: LockAction) -> LockAction {
+        let LockAction::Acquire { process, token } = asked else { return asked };
+        self.0 = token.filter(|token| *token > self.0).unwrap_or(self.0 + 1);
+        LockAction::Acquire { process, token: Some(self.0) }
     }
 }
 

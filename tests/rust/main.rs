@@ -13,6 +13,8 @@ mod evidence;
 mod laws;
 mod linearizability;
 #[cfg(all(feature = "pool", any(target_os = "linux", target_os = "macos")))]
+mod locks;
+#[cfg(all(feature = "pool", target_os = "linux"))]
 mod pool;
 mod power;
 mod quorum;

@@ -1,7 +1,7 @@
 //! A lock whose grants carry fencing tokens.
 
-use super::super::{Model, State};
-use super::Interned;
+use super::super::{Model, Operation, State};
+use super::{Interned, grants};
 
 /// What is done to a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,11 +91,16 @@ impl Model for Lock {
 
     fn forget(&self, action: LockAction) -> Option<LockAction> {
         match action {
+            // Where only tokens are judged, one that nobody heard is nobody's reason.
+            Acquire { .. } | Release { .. } if self.expires => None,
             Acquire { process, .. } => Some(Acquire { process, token: None }),
-            Release { .. } if self.expires => None,
             Release { .. } => Some(action),
             AcquireRefused | ReleaseRefused { .. } => None,
         }
+    }
+
+    fn by_values(&self, operations: &[Operation<LockAction>]) -> Option<bool> {
+        self.fenced.then(|| grants::by_tokens(self.expires, operations)).flatten()
     }
 
     fn memory(&self) -> usize {

@@ -1,6 +1,7 @@
 //! What objects do: the models that ship.
 
 pub(super) mod counter;
+mod grants;
 pub(super) mod lock;
 pub(super) mod queue;
 pub(super) mod register;

@@ -93,8 +93,12 @@ impl Model for Queue {
     /// Where each value is put in once, a history is wrong exactly when it has one of four patterns (Henzinger, Sezgin
     /// and Vafeiadis, "Aspect-oriented linearizability proofs", 2013): a value comes out that was not put in, or not yet;
     /// one comes out twice; two come out in the wrong order; the queue is found empty although it was not, all that time.
+    ///
+    /// What dequeues of unknown outcome took away is found by deadlines; where that does not explain all, only the search
+    /// can tell.
     fn by_values(&self, operations: &[Operation<QueueAction>]) -> Option<bool> {
         let mut lives: BTreeMap<Value, Life> = BTreeMap::new();
+        let mut perhaps = Vec::new();
         for operation in operations {
             match operation.action {
                 Enqueue(value) => {
@@ -103,12 +107,12 @@ impl Model for Queue {
                         return None;
                     }
                 }
-                _ if !operation.is_known() => return None,
+                _ if !operation.is_known() => perhaps.push(operation.call),
                 Dequeue(_) | DequeueEmpty => {}
                 DequeueUnheard => return None,
             }
         }
-        for operation in operations {
+        for operation in operations.iter().filter(|operation| operation.is_known()) {
             if let Dequeue(value) = operation.action {
                 let Some(life) = lives.get_mut(&value) else { return Some(false) };
                 let early = life.enqueued.is_none_or(|(call, _)| operation.end < call);
@@ -121,8 +125,16 @@ impl Model for Queue {
         lives.retain(|_, life| {
             life.dequeued.is_some() || life.enqueued.is_some_and(|(_, end)| end != u32::MAX)
         });
-        let lives: Vec<Life> = lives.into_values().collect();
-        Some(is_in_order(&lives) && empty_was_possible(&lives, operations))
+        let mut lives: Vec<Life> = lives.into_values().collect();
+        let is_explained = |lives: &[Life]| is_in_order(lives) && empty_was_possible(lives, operations);
+        if perhaps.is_empty() {
+            return Some(is_explained(&lives));
+        }
+        let taken: Vec<Life> = lives.iter().filter(|life| life.dequeued.is_some()).copied().collect();
+        if !is_explained(&taken) || !take_away(&mut lives, operations, &perhaps) {
+            return Some(false);
+        }
+        is_explained(&lives).then_some(true)
     }
 
     fn memory(&self) -> usize {
@@ -145,6 +157,36 @@ impl Life {
     fn taken_out_after(&self) -> u32 {
         self.dequeued.map_or(u32::MAX, |(call, _)| call)
     }
+}
+
+/// Lets those who dequeued, whose calls are `perhaps` and of whom nobody heard, take what nobody is known to have taken and
+/// what was in the way: of whatever came out though it was put in after it, or of who found the queue empty. Whether there are
+/// enough of them in time: whoever must be gone first is taken by who asked first.
+fn take_away(lives: &mut [Life], operations: &[Operation<QueueAction>], perhaps: &[u32]) -> bool {
+    let empty =
+        operations.iter().filter(|operation| operation.action == DequeueEmpty && operation.is_known());
+    let mut after: Vec<(u32, u32)> = empty.map(|operation| (operation.call, operation.end)).collect();
+    after.extend(lives.iter().filter_map(|life| Some((life.enqueued?.0, life.dequeued?.1))));
+    after.sort_unstable();
+    let mut earliest = u32::MAX;
+    for (_, end) in after.iter_mut().rev() {
+        earliest = earliest.min(*end);
+        *end = earliest;
+    }
+    let mut left: Vec<(u32, &mut Life)> = Vec::new();
+    for life in lives.iter_mut().filter(|life| life.dequeued.is_none()) {
+        let next = after.partition_point(|&(call, _)| call < life.put_in_before());
+        if let Some(&(_, deadline)) = after.get(next) {
+            left.push((deadline, life));
+        }
+    }
+    left.sort_unstable_by_key(|(deadline, _)| *deadline);
+    let enough = left.len() <= perhaps.len();
+    enough
+        && left.into_iter().zip(perhaps).all(|((deadline, life), &call)| {
+            life.dequeued = Some((call, u32::MAX));
+            call < deadline
+        })
 }
 
 /// Whether no value that was put in after another came out before it.
@@ -180,7 +222,9 @@ fn empty_was_possible(lives: &[Life], operations: &[Operation<QueueAction>]) -> 
             _ => full.push((from, to)),
         }
     }
-    operations.iter().filter(|operation| operation.action == DequeueEmpty).all(|operation| {
+    let mut empty =
+        operations.iter().filter(|operation| operation.action == DequeueEmpty && operation.is_known());
+    empty.all(|operation| {
         let next = full.partition_point(|&(from, _)| from <= operation.call);
         next == 0 || full[next - 1].1 < operation.end
     })
