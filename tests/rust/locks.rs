@@ -208,11 +208,11 @@ fn twist(operations: &mut [Operation<LockAction>], random: &mut Random) {
         Acquire { token: own, .. } if kind == 0 => *own = token(told).or(*own),
         Acquire { .. } if kind == 1 => *action = AcquireRefused,
         Acquire { process, .. } | Release { process } | ReleaseRefused { process } if kind == 2 => {
-            *process = 0
+            *process = 0;
         }
         Release { process } => *action = ReleaseRefused { process: *process },
         ReleaseRefused { process } => *action = Release { process: *process },
-        _ if told.end != NEVER => std::mem::swap(action, &mut { told.action }),
+        _ if told.end != NEVER => *action = told.action,
         _ => {}
     }
 }
@@ -280,8 +280,9 @@ fn one_after_the_other(operations: &[Operation<LockAction>]) -> (usize, usize) {
     let is_granted =
         |it: &usize| operations[*it].is_known() && matches!(operations[*it].action, Acquire { .. });
     let middle = operations.len() / 2;
-    let first = (middle..).find(is_granted).expect("one is granted");
-    let second = (first..).find(|it| is_granted(it) && operations[*it].call > operations[first].end);
+    let first = (middle..operations.len()).find(is_granted).expect("one is granted");
+    let second =
+        (first..operations.len()).find(|it| is_granted(it) && operations[*it].call > operations[first].end);
     (first, second.expect("another one is granted"))
 }
 
