@@ -12,9 +12,8 @@ mod entries;
 mod evidence;
 mod laws;
 mod linearizability;
-#[cfg(all(feature = "pool", any(target_os = "linux", target_os = "macos")))]
 mod locks;
-#[cfg(all(feature = "pool", target_os = "linux"))]
+#[cfg(all(feature = "pool", any(target_os = "linux", target_os = "macos")))]
 mod pool;
 mod power;
 mod quorum;
