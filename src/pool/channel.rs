@@ -368,8 +368,7 @@ impl Lane {
     pub fn write_stream(&mut self, stream: &mut Stream, body: &[u8]) -> bool {
         let head = self.head();
         let done = stream.push(&self.tasks, &mut self.task_tail, head, body);
-        self.publish_bytes();
-        self.rouse();
+        self.tell(&self.words().task_tail, self.task_tail);
         done
     }
 
@@ -497,8 +496,7 @@ impl Lane {
 
     /// What was read may be overwritten.
     pub fn release(&mut self) {
-        publish(&self.words().result_head, self.reader.head);
-        self.rouse();
+        self.tell(&self.words().result_head, self.reader.head);
     }
 
     /// The worker shall leave when it has nothing to do.
@@ -510,6 +508,13 @@ impl Lane {
     /// A SIGINT that comes now is meant for the item that is claimed as number `claim` (from zero).
     pub fn interrupt(&self, claim: u64) {
         self.words().interrupt.store((claim & 0xffff_ffff) + 1, Ordering::SeqCst);
+    }
+
+    /// Publishes what the worker may sleep for. To publish is not enough: whether it sleeps might be read before the
+    /// position is seen, and then it would sleep on.
+    fn tell(&self, word: &AtomicU64, position: u64) {
+        word.store(position, Ordering::SeqCst);
+        self.rouse();
     }
 
     fn rouse(&self) {
