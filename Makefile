@@ -187,7 +187,7 @@ test-cpython: set-up wheel ## CPython's own tests of pools and executors, on our
 
 .PHONY: test-portable-pool
 test-portable-pool: $(VENV)/.tools ## the tests of pools and executors on pools that work as on macOS, by pipes; a build of its own
-	scripts/test-portable-pool.sh
+	CARGO="$(CARGO)" scripts/test-portable-pool.sh
 
 .PHONY: bench
 bench: $(VENV)/.bench wheel ## measure against other libraries: ratios at the same work

@@ -21,6 +21,8 @@ def main() -> None:
         assert getattr(coterie, name) is not None, name
     ring = coterie.ConsistentHash(["a", "b", "c"])
     assert pickle.loads(pickle.dumps(ring)).get("key") == ring.get("key")
+    with coterie.Pool(2) as pool:
+        assert pool.map(abs, range(-3, 0)) == [3, 2, 1]
     assert pathlib.Path(coterie.__file__).with_name("py.typed").exists()
     print(f"smoke: coterie {coterie.__version__}, {len(modules)} modules, {len(coterie.__all__)} names")
 

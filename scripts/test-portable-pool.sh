@@ -10,6 +10,7 @@ tools=.venv environment=.venv-portable dist=dist/portable
 [ -x "$environment/bin/python" ] || "$tools/bin/python" -m venv --without-pip "$environment"
 purelib() { "$1/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
 purelib "$tools" > "$(purelib "$environment")/tools.pth"
+"${CARGO:-cargo}" test --quiet --locked --features portable-pool --lib -- pool::
 rm -rf "$dist"
 "$tools/bin/maturin" build --quiet --profile dev --locked --features python,portable-pool \
     --interpreter "$tools/bin/python" --out "$dist"
