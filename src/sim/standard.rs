@@ -170,6 +170,13 @@ impl Scenario {
     }
 }
 
+/// After how many entries a snapshot is made: each order of magnitude is drawn as often as any other, so that snapshots are
+/// made in the midst of everything.
+const fn log_entries(random: &mut Random) -> u64 {
+    let least = 5 << random.below(7);
+    least + random.below(least)
+}
+
 /// What the members are like.
 fn members_of(random: &mut Random) -> crate::raft::Settings {
     let ms = Duration::from_millis;
@@ -189,7 +196,7 @@ fn members_of(random: &mut Random) -> crate::raft::Settings {
         message_bytes_max,
         in_flight_messages_max,
         uncommitted_bytes_max: if quick { 64 << 20 } else { 512 },
-        snapshot_log_entries: (5 << random.below(7)) + random.below(100),
+        snapshot_log_entries: log_entries(random),
         retained_entries: pick(random, [0, 0, 5, 100]),
         chunk_bytes: 64 + random.below(512) as usize,
         ..crate::raft::Settings::default()

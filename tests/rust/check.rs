@@ -203,6 +203,25 @@ fn a_follower_may_give_up_what_is_not_committed_and_nothing_else() {
 }
 
 #[test]
+fn who_has_not_heard_of_the_term_that_committed_it_may_give_it_up() {
+    // A's entry of term 1 is not committed when C, who leads term 2 without it, replaces it; meanwhile B has committed it in
+    // term 3.
+    let mut judge = Consensus::new();
+    judge.elected(A, 1).expect("the first leader");
+    judge.appended(A, 1, entries(&[1])).expect("it writes");
+    judge.stepped_down(A);
+    judge.appended(B, 1, entries(&[1])).expect("it follows");
+    judge.elected(C, 2).expect("nothing is committed");
+    judge.appended(C, 1, entries(&[2])).expect("it writes");
+    judge.elected(B, 3).expect("the third leader");
+    judge.appended(B, 2, entries(&[3])).expect("it writes");
+    judge.committed(B, 1, entries(&[1, 3])).expect("of its own term");
+    judge.clone().appended(A, 1, entries(&[2])).expect("A knows nothing of term 3");
+    judge.appended(A, 2, entries(&[3])).expect("A hears of it");
+    violates("committed entries stay", judge.appended(A, 1, entries(&[2])));
+}
+
+#[test]
 fn logs_that_differ_under_an_equal_entry_are_seen() {
     let mut judge = Consensus::new();
     judge.appended(A, 1, entries(&[1, 2, 3])).expect("one log");

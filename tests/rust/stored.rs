@@ -10,11 +10,12 @@ use coterie::raft::{Batch, Entries, Membership, Payload, Role, Run, Snapshot};
 use coterie::replica::{
     self, Answer, Consistency, Error, Event, Machine, Replica, Request, SessionId, SessionStamp, Shelf,
 };
+use coterie::sim::standard::PROGRESS_BOUND;
 use coterie::sim::standard::replicated::LIMITS;
 use coterie::sim::standard::stored::{self, Keeper, Scenario};
 #[cfg(feature = "mutants")]
 use coterie::sim::standard::{EPILOGUE, HORIZON};
-use coterie::sim::{Clocks, Settings, World, replay};
+use coterie::sim::{Clocks, Latency, Settings, World, replay};
 use coterie::store::{
     self, Command, Keys, LeaseId, Put, Query, Range, Refusal, Reply, Store, Watch, lock_key,
 };
@@ -24,7 +25,7 @@ use coterie::wire::{Decode, Encode, VERSION};
 
 #[test]
 fn worlds_of_a_store_hold() {
-    let mut seen = [0; 10];
+    let mut seen = [0; 11];
     for seed in 0..25 {
         let world = stored::run(seed).unwrap_or_else(|failure| panic!("{failure}"));
         let counts = world.watch().counts();
@@ -39,15 +40,29 @@ fn worlds_of_a_store_hold() {
             counts.expired,
             counts.transactions,
             counts.states,
+            counts.closed,
         ];
         for (sum, count) in seen.iter_mut().zip(words) {
             *sum += count;
         }
     }
     println!(
-        "answers, reads, events, compacted, sections, waited, renewals, expired, transactions, states: {seen:?}"
+        "answers, reads, events, compacted, sections, waited, renewals, expired, transactions, states, closed: {seen:?}"
     );
     assert!(seen.iter().all(|&count| count > 50), "the worlds are too tame: {seen:?}");
+}
+
+/// Each chunk of a snapshot waits for the one before: links, and disks that write it, are as slow as the world's.
+#[test]
+fn a_snapshot_gets_across_within_the_bound_of_progress() {
+    const SNAPSHOT_BYTES: usize = 16 << 10;
+    for seed in 0..2_000 {
+        let Scenario { world, replica, .. } = Scenario::new(seed);
+        let chunks = SNAPSHOT_BYTES.div_ceil(replica.raft.chunk_bytes) as u32;
+        let mean = |latency: Latency| latency.min + latency.tail;
+        let each = mean(world.network.latency) * 2 + mean(world.disk.sync);
+        assert!(each * chunks <= PROGRESS_BOUND, "seed {seed}: {chunks} chunks, {each:?} each");
+    }
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! members', whose digest every member must have at the same entry. The two are compared in full now and then.
 
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::time::Duration;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -17,7 +18,9 @@ use crate::check::{Progress, Violation};
 use crate::id::{NodeId, RequestId};
 use crate::protocol::{self, Application};
 use crate::raft::{Entries, Index, Payload, Record, Run};
-use crate::replica::{self, Command as Entry, Consistency, Error, Event, Machine, Outcome, Request, Shelf};
+use crate::replica::{
+    self, Command as Entry, Consistency, Error, Event, Machine, Outcome, Request, SessionId, Shelf,
+};
 use crate::store::{
     self, Answer, Command, Done, LeaseId, Past, Query, Range, Refusal, Reply, Revision, Store, lock_key,
 };
@@ -55,6 +58,9 @@ pub struct Judge {
     members: BTreeMap<NodeId, (Index, Revision)>,
     /// By index: a digest of the sessions in a snapshot there.
     sessions: BTreeMap<Index, u64>,
+    /// Sessions that the log has closed; and those of which somebody was told so.
+    closed: BTreeSet<SessionId>,
+    known_closed: BTreeSet<SessionId>,
     core: Vec<NodeId>,
     patience: Duration,
     /// Whether leases end before their time when connections seem to.
@@ -88,6 +94,8 @@ pub struct Counts {
     pub transactions: u64,
     /// Comparisons of a member's state with what the log means.
     pub states: u64,
+    /// Sessions that were closed.
+    pub closed: u64,
 }
 
 /// What its holder may believe of a lease.
@@ -119,10 +127,18 @@ struct Asked {
 #[derive(Clone, Debug)]
 enum What {
     Command(u64, Command),
+    /// A command of a session that its asker knows to be closed.
+    Late(SessionId),
+    Close(SessionId),
     /// What must be seen at least.
     Query(Query, Revision),
     Lease(LeaseId, bool),
     Order,
+}
+
+/// Something of a session took effect, or was told, after it was closed.
+fn came_back(session: SessionId, what: &dyn Debug) -> Violation {
+    Violation::new("nothing of a closed session comes back", format!("{session} gave {what:?}"))
 }
 
 /// A leader's clock may go faster than the world's by a hundredth.
@@ -160,6 +176,8 @@ impl Judge {
             asked: BTreeMap::new(),
             members: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            closed: BTreeSet::new(),
+            known_closed: BTreeSet::new(),
             core,
             patience: clients.timeout * 5 + Duration::from_secs(4),
             hasty: scenario.replica.grace.is_some(),
@@ -259,7 +277,16 @@ impl Judge {
     }
 
     fn entry(&mut self, at: Instant, index: Index, entry: &Bytes, outcome: Outcome) -> Result<(), Violation> {
-        match Entry::decode(entry) {
+        let decoded = Entry::decode(entry);
+        if let Some(Entry::Stamped(stamp, _)) = &decoded
+            && self.closed.contains(&stamp.session)
+        {
+            return match outcome {
+                Outcome::SessionExpired => Ok(()),
+                other => Err(came_back(stamp.session, &other)),
+            };
+        }
+        match decoded {
             Some(Entry::Plain(command) | Entry::Stamped(_, command)) => {
                 let fresh = matches!(outcome, Outcome::Result { index: first, .. } | Outcome::Waiting { ticket: first } if first == index);
                 if !fresh {
@@ -289,7 +316,10 @@ impl Judge {
             Some(Entry::Compact(revision)) => {
                 self.plain.operate(index, &Command::Compact { revision });
             }
-            Some(Entry::Open | Entry::Close(_)) => {}
+            Some(Entry::Open) => {}
+            Some(Entry::Close(session)) => {
+                self.closed.insert(session);
+            }
             None => return Err(Violation::new("only what was asked", format!("an entry at {index}"))),
         }
         Ok(())
@@ -415,6 +445,10 @@ impl Judge {
 impl Judge {
     fn classify(&mut self, at: Instant, node: NodeId, request: &Request) -> Option<What> {
         Some(match request {
+            Request::Command { session: Some(stamp), .. } if self.known_closed.contains(&stamp.session) => {
+                What::Late(stamp.session)
+            }
+            Request::CloseSession { session, .. } => What::Close(*session),
             Request::Command { command, .. } => {
                 let digest = xxh3_64(command);
                 let command = Command::from_bytes(command.clone(), VERSION).ok()?;
@@ -514,6 +548,17 @@ impl Judge {
                 }
                 Ok(())
             }
+            (What::Close(session), Ok(_)) => {
+                self.progress.made(at)?;
+                self.counts.closed += 1;
+                self.known_closed.insert(session);
+                if self.closed.contains(&session) {
+                    return Ok(());
+                }
+                let detail = format!("{session} was said to be closed");
+                Err(Violation::new("a closed session is closed", detail))
+            }
+            (What::Late(session), Ok(answer)) => Err(came_back(session, answer)),
             (What::Lease(lease, _), Err(Error::LeaseNotFound)) => self.gone(at, asked.at, lease),
             (_, Ok(replica::Answer::Result { .. } | replica::Answer::Queried(_))) => {
                 Err(Violation::new("answers fit their questions", format!("{id:?}: {answer:?}")))
@@ -757,3 +802,6 @@ impl<P: Replicates, H: Host<P> + AsRef<Machine<Store>>> Watch<P, H> for Judge {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

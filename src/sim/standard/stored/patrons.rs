@@ -46,11 +46,13 @@ pub enum Deed {
     Compact,
     /// Watches keys.
     Watch,
+    /// Goes with goodbye: lets go of all that it has, and closes its session; and asks once more for what it asked in it.
+    Close,
 }
 
 impl Deed {
     /// Each kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Put,
         Self::Read,
         Self::Delete,
@@ -63,6 +65,7 @@ impl Deed {
         Self::Revoke,
         Self::Compact,
         Self::Watch,
+        Self::Close,
     ];
 }
 
@@ -90,6 +93,8 @@ struct Patron {
     sequence: u64,
     /// A stamped command whose outcome it still wants to know.
     again: Option<(SessionStamp, Command)>,
+    /// The stamped command that it asked last.
+    last: Option<(SessionStamp, Command)>,
     lease: Option<Holding>,
     /// Until when it renews nothing.
     lingers: Instant,
@@ -123,6 +128,7 @@ struct Watching {
 #[derive(Clone, Debug)]
 enum Waits {
     Session,
+    Closing,
     Command(Option<SessionStamp>, Command, NodeId),
     Query,
 }
@@ -184,6 +190,13 @@ impl Patrons {
         {
             let (lease, attachment) = (*lease, holding.attachment);
             asks.request(holding.home, Request::Detached { lease, attachment });
+        }
+        // Who goes lets go before; nobody waits for that.
+        if let Waits::Closing = &waits
+            && let Some(Holding { lease, .. }) = patron.lease.take()
+        {
+            let command = Command::Revoke { lease }.to_bytes();
+            asks.request(node, Request::Command { session: None, command, deadline });
         }
         let id = asks.request(node, request);
         let locks = matches!(&waits, Waits::Command(_, Command::Acquire { .. }, _));
@@ -345,6 +358,7 @@ impl Patron {
             session: None,
             sequence: 0,
             again: None,
+            last: None,
             lease: None,
             lingers: Instant::ZERO,
             renewing: None,
@@ -394,6 +408,18 @@ impl Patron {
                 let lease = self.lease.as_ref().map_or(0, |holding| holding.lease);
                 Command::Attach { lease, home: node.0 }
             }
+            Deed::Close if self.chance(4) => match self.session {
+                Some(session) => {
+                    self.session = None;
+                    return Some((Request::CloseSession { session, deadline }, Waits::Closing));
+                }
+                None => match self.last.clone() {
+                    Some((stamp, command)) => {
+                        return Some(request(Some(stamp), command, node, deadline, clients));
+                    }
+                    None => self.put(clients, node),
+                },
+            },
             Deed::Linger if self.chance(6) => {
                 self.lingers = now + clients.ttl * 2;
                 self.put(clients, node)
@@ -420,6 +446,7 @@ impl Patron {
             _ => self.put(clients, node),
         };
         let stamp = self.session.filter(|_| !self.chance(8)).map(|session| self.stamp(session));
+        self.last = stamp.map(|stamp| (stamp, command.clone())).or_else(|| self.last.take());
         Some(request(stamp, command, node, deadline, clients))
     }
 
@@ -556,7 +583,9 @@ impl Patron {
                     self.learned(&command, node, &answer);
                 }
             }
-            (Waits::Command(Some(_), ..), Err(Error::SessionExpired)) => self.session = None,
+            (Waits::Command(Some(stamp), ..), Err(Error::SessionExpired)) => {
+                self.session.take_if(|session| *session == stamp.session);
+            }
             // Mostly it wants to know, and asks somebody else; now and then it gives up.
             (Waits::Command(Some(stamp), command, _), Err(_)) if !self.chance(6) => {
                 self.again = Some((stamp, command));
