@@ -631,7 +631,8 @@ fn standard(
             .ok_or_else(|| errors::ConfigError::new_err(format!("operations: there is no {name:?}")))
     };
     let operations = names.iter().map(operation).collect::<PyResult<Vec<_>>>()?;
-    let clients = Clients { count, rate, operations, keys, timeout: span(timeout)? };
+    let timeout = span(timeout)?;
+    let clients = Clients { count, rate, operations, keys, timeout, ..Clients::default() };
     let (transfers, changes) = orders;
     let orders = (transfers || changes).then_some(Orders {
         transfers,

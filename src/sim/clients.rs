@@ -17,6 +17,9 @@ pub struct Clients {
     /// it to twice as long, and then asks another member: the same command under the same stamp, or something else.
     /// Default 500 ms.
     pub timeout: Duration,
+    /// Up to how many more values are set, of the member that was asked and without waiting, after something was waited for in
+    /// vain: a leader that nobody follows then gets a log that is longer than that of those who left it. Default 0.
+    pub insistence: u64,
 }
 
 /// One kind of what a client does.
@@ -82,6 +85,7 @@ impl Default for Clients {
             operations: ClientOperation::ALL.to_vec(),
             keys: 10,
             timeout: Duration::from_millis(500),
+            insistence: 0,
         }
     }
 }

@@ -61,7 +61,8 @@ impl Scenario {
             }
         }
         let replica = replica::Settings { raft: bare.raft, ..replica::Settings::default() };
-        let clients = Clients { operations, ..Clients::default() };
+        let insistence = [0, 24][random.below(2) as usize];
+        let clients = Clients { operations, insistence, ..Clients::default() };
         Self { world: bare.world, replica, clients, orders: Some(bare.clients.orders()) }
     }
 

@@ -77,9 +77,6 @@ const OPERATOR: u64 = 1 << 32;
 const PATIENCE: u64 = 1 << 63;
 const CLIENT_SHIFT: u32 = 48;
 
-/// Up to so many commands, less one, come after one that was waited for in vain.
-const INSISTENCE: u64 = 25;
-
 /// How long an order of the operator may take.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -113,15 +110,15 @@ impl Callers {
         asks.wake_at(asks.now() + Duration::from_nanos(caller.random.below(wait.max(1))), number);
     }
 
-    /// Who waited in vain asks for more of whom he has asked, and does not wait for it: a leader that nobody follows gets a log
-    /// that is longer than that of those who left it. Not in worlds of users, whose rate it would exceed.
+    /// Who waited in vain asks for more.
     fn insist<P: Replicates>(&mut self, number: u64, asks: &mut Asks<'_, P>) {
-        let caller = &mut self.each[number as usize];
-        if self.operator.is_none() {
+        let insistence = self.clients.insistence;
+        if insistence == 0 {
             return;
         }
+        let caller = &mut self.each[number as usize];
         let deadline = asks.clock(caller.asked) + self.clients.timeout;
-        for _ in 0..caller.random.below(INSISTENCE) {
+        for _ in 0..caller.random.below(insistence + 1) {
             let key = key_bytes(caller.random.below(self.clients.keys.max(1)));
             let put = caller.write(ClientOperation::Put, key, &mut self.tags);
             asks.request(caller.asked, command(None, put, deadline).0);
