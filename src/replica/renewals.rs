@@ -25,6 +25,8 @@ pub(super) struct Renewal {
     pub(super) deadline: Instant,
     /// When it came to who decides.
     pub(super) came: Instant,
+    /// When the lease was over as it was known then. What lengthened it since may be no leader's word.
+    pub(super) due: Option<Instant>,
 }
 
 /// A question that was sent to the leader of a term.

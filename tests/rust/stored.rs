@@ -73,6 +73,14 @@ fn a_world_of_a_store_is_the_same_twice() {
     }
 }
 
+/// A leader was paused, and had taken renewals before it heard that it is none any more: an earlier question, which Raft
+/// confirmed late, was answered with what they had brought.
+#[test]
+fn a_renewal_is_worth_what_it_was_when_it_was_asked() {
+    let mut world = Scenario::through_bytes(21_801).build_over::<coterie::sim::Bytes, 0>();
+    stored::finish_within(&mut world, Duration::from_secs(20)).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
 /// Each planted bug is found within its first worlds. `examples/worlds.rs` measures more ranges.
 #[cfg(feature = "mutants")]
 #[test]

@@ -39,7 +39,7 @@ impl Replica {
         }
         self.answers.pending += 1;
         let asker = Asker::Client(id);
-        self.renewals.gathered.push(Renewal { asker, lease, renew, deadline, came: now });
+        self.renewals.gathered.push(Renewal { asker, lease, renew, deadline, came: now, due: None });
         self.arm_deadline(deadline, out);
     }
 
@@ -60,7 +60,7 @@ impl Replica {
             let asker = Asker::Peer(from, token);
             if leads && self.answers.pending < self.settings.pending_max {
                 self.answers.pending += 1;
-                self.renewals.gathered.push(Renewal { asker, lease, renew, deadline, came: now });
+                self.renewals.gathered.push(Renewal { asker, lease, renew, deadline, came: now, due: None });
             } else {
                 let (term, leader) = (self.raft.term(), self.raft.leader());
                 self.answers.reply_lease(from, token, LeaseReply::Refused { term, leader });
@@ -133,6 +133,10 @@ impl Replica {
             if renewal.renew && !mutant!(self, RenewalIsForgotten) {
                 self.leases.renew(now, renewal.lease);
             }
+            renewal.due = match self.leases.standing(renewal.lease) {
+                Some(Standing::Alive(_, due)) => Some(due),
+                _ => None,
+            };
         }
         if mutant!(self, RenewalOfADeposedLeader) {
             self.decide_leases(renewals, out);
@@ -178,7 +182,10 @@ impl Replica {
                 Some(Standing::Ending) => self.renewals.postpone(renewal),
                 Some(Standing::Over) => self.answers.settle_lease(&renewal, LeaseReply::Over, out),
                 Some(Standing::Alive(terms, due)) => {
-                    let due = if mutant!(self, RenewalIsForgotten) { renewal.came + terms.ttl } else { due };
+                    // Later questions have lengthened it, and of them Raft may never say that this member leads.
+                    let full = renewal.came + terms.ttl;
+                    let due = due.min(renewal.due.unwrap_or(full));
+                    let due = if mutant!(self, RenewalIsForgotten) { full } else { due };
                     let reply = LeaseReply::Alive { ttl: terms.ttl, left: due - renewal.came };
                     self.answers.settle_lease(&renewal, reply, out);
                 }
