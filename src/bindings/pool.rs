@@ -634,7 +634,7 @@ impl PoolCore {
 #[pyfunction]
 pub(super) fn pool_hold(py: Python<'_>, timeout: f64) -> PyResult<bool> {
     guard::shielded(|| {
-        let deadline = system::now() + (Instant::from_seconds(timeout) - Instant::ZERO);
+        let deadline = deadline(Some(timeout));
         Ok(py.detach(|| gate::hold(deadline)))
     })
 }
@@ -657,8 +657,7 @@ pub(super) fn pool_resume(child: bool) -> PyResult<()> {
 pub(super) fn pool_await_end(py: Python<'_>, process: i32, timeout: Option<f64>) -> PyResult<bool> {
     guard::shielded(|| {
         let Ok(process) = system::Process::open(process) else { return Ok(true) };
-        let end = |seconds| system::now() + (Instant::from_seconds(seconds) - Instant::ZERO);
-        let deadline = timeout.map_or(Instant::NEVER, end);
+        let deadline = deadline(timeout);
         loop {
             if py.detach(|| system::ended(None, &[process.watched()], deadline))[0] {
                 return Ok(true);
@@ -714,8 +713,7 @@ impl PoolCore {
     ) -> PyResult<u8> {
         guard::shielded(|| {
             let pool = self.ours()?;
-            let end = |seconds| system::now() + (Instant::from_seconds(seconds) - Instant::ZERO);
-            let deadline = timeout.map_or(Instant::NEVER, end);
+            let deadline = deadline(timeout);
             Ok(match py.detach(|| body(pool, deadline))? {
                 Waiting::Over => 0,
                 Waiting::TimedOut => 1,
@@ -788,6 +786,12 @@ impl PoolCore {
 fn planted() -> Option<crate::pool::scheduler::Mutant> {
     let name = std::env::var("COTERIE_POOL_MUTANT").ok()?;
     crate::pool::scheduler::Mutant::ALL.iter().copied().find(|mutant| format!("{mutant:?}") == name)
+}
+
+/// When a time-out in seconds from now is over; without one, never.
+fn deadline(timeout: Option<f64>) -> Instant {
+    let end = |seconds| system::now() + (Instant::from_seconds(seconds) - Instant::ZERO);
+    timeout.map_or(Instant::NEVER, end)
 }
 
 fn check_signals() -> PyResult<()> {

@@ -1,6 +1,7 @@
 //! Members of two releases in one cluster: whoever is newer speaks and writes as whoever is older reads.
 //!
-//! Only in a build whose version is raised, which `make test-upgrade` is: there are two versions then.
+//! Only in a build whose version is raised, which `make test-upgrade` makes while there is no tag to start from: there are two
+//! versions then.
 
 use crate::client::{Client, Persistent};
 use crate::group::{Group, ask, eventually, get, put};

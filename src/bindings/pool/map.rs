@@ -13,7 +13,6 @@ use super::{PoolCore, check_signals};
 use crate::pool::driver::Waiting;
 use crate::pool::scheduler::JobId;
 use crate::pool::store::Run;
-use crate::pool::system;
 use crate::time::Instant;
 
 /// The values of a map, and the failure that came first.
@@ -118,8 +117,7 @@ impl PoolMap {
     }
 
     pub(super) fn advance(&self, core: &PoolCore, py: Python<'_>, timeout: Option<f64>) -> PyResult<u8> {
-        let end = |seconds| system::now() + (Instant::from_seconds(seconds) - Instant::ZERO);
-        let deadline = timeout.map_or(Instant::NEVER, end);
+        let deadline = super::deadline(timeout);
         let mut state = self.take_state(py)?;
         let waited = self.work(core, py, &mut state, deadline);
         guard::attached(py, &self.state, |place| *place = Some(state))?;
